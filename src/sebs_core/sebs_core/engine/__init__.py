@@ -1,0 +1,1 @@
+"""What sends invocations and takes their times."""

@@ -1,0 +1,1 @@
+"""The part of SeBS that travels with every function."""

@@ -1,0 +1,213 @@
+"""The hooks: all that a plugin can implement, and the only way in which core calls a plugin.
+
+Two kinds. **Discovery** hooks are collected from every installed plugin (entry-point group ``sebs``) and must not import an
+SDK. **Stages** are methods of the one object that a platform's ``create(settings, context)`` returns; they are registered,
+beside core's own answers, in a plugin manager of that session. At module level a plugin may only *wrap* a stage
+(``@hookimpl(wrapper=True)``); to replace one, it offers an `Extension`, which the user chooses.
+
+Every implementation carries ``@sebs_core.hookimpl`` and takes those of the arguments that it needs, without defaults. A stage
+never answers ``None``: in these hooks ``None`` means *not mine*, and the next implementation is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    import datetime
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from sebs_core.benchmark import Benchmark
+    from sebs_core.events import Event
+    from sebs_core.exchange import Fields, Request, Response, Sink
+    from sebs_core.load import Plan
+    from sebs_core.models import (
+        EngineReport,
+        Function,
+        FunctionConfig,
+        Invocation,
+        Metrics,
+        Package,
+        Resource,
+        Runtime,
+        Trigger,
+    )
+    from sebs_core.offers import Extension, Language, PlatformInfo
+
+__all__ = ["DiscoveryHooks", "StageHooks", "hookimpl", "hookspec"]
+
+hookspec = pluggy.HookspecMarker("sebs")
+hookimpl = pluggy.HookimplMarker("sebs")
+"""Marks an implementation of a hook; a ``sebs_*`` callable without it is refused when it is registered."""
+
+
+class DiscoveryHooks(Protocol):
+    """What is there. Collected from every plugin; a plugin answers what it offers."""
+
+    @hookspec
+    def sebs_platforms(self) -> Iterable[PlatformInfo]:
+        """Platforms that this plugin brings.
+
+        Example::
+
+            @hookimpl
+            def sebs_platforms():
+                yield PlatformInfo(name="mine", summary="…", settings=MySettings, capabilities=…, create=create)
+        """
+        ...
+
+    @hookspec
+    def sebs_benchmarks(self) -> Iterable[Path]:
+        """Folders whose subfolders are benchmarks (docs/tutorial.md shows one)."""
+        ...
+
+    @hookspec
+    def sebs_languages(self) -> Iterable[Language]:
+        """Languages that this plugin can build packages for."""
+        ...
+
+    @hookspec
+    def sebs_extensions(self) -> Iterable[Extension]:
+        """Replacements of stages, active only when the user names them."""
+        ...
+
+    @hookspec
+    def sebs_commands(self, cli: Any) -> None:
+        """Add commands to the command line; `cli` is the root ``click.Group``."""
+
+    @hookspec
+    def sebs_event(self, event: Event) -> None:
+        """Observe what a session does. Called after each step, from the thread that called the session.
+
+        Between timed sections only; an observer that raises is reported once and not asked again in that session.
+        """
+
+
+class StageHooks(Protocol):
+    """How one platform does its work, in the order in which the stages are called."""
+
+    @hookspec
+    def sebs_open(self) -> None:
+        """Get ready: start what must run, check the identity. Called once, before any other stage; all are called."""
+
+    @hookspec
+    def sebs_close(self) -> None:
+        """Release what `sebs_open` and the stages took. Called once, also after errors and interrupts; all are called."""
+
+    @hookspec(firstresult=True)
+    def sebs_runtime(self, benchmark: Benchmark, config: FunctionConfig) -> Runtime:
+        """Shim files, the shim's requirements, target and entry point for this benchmark. Enters the inputs digest.
+
+        Raises `ConfigError` when this machine or account cannot run the language version.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_package(self, benchmark: Benchmark, config: FunctionConfig, folder: Path) -> Package:
+        """Make the package from the built `folder`. Pure: the same input gives the same digest.
+
+        Built in: a deterministic zip beside the folder.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_publish(self, package: Package) -> Package:
+        """Bring to the provider what must be there before a function can be made; returns the package with its ``uri``.
+
+        Built in: the package as it is.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_refresh(self, function: Function) -> Function:
+        """The function as it is now on the platform. Read-only.
+
+        Raises `FunctionGoneError`, with the reason, when it cannot be used any more.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_deploy(
+        self,
+        package: Package,
+        config: FunctionConfig,
+        previous: Function | None,
+        environment: dict[str, str],
+        secrets: dict[str, str],
+    ) -> Function:
+        """Create the function, or update what differs from `previous`; returns when it can be invoked.
+
+        `environment` and `secrets` both become environment variables of the function; secrets are never stored.
+        Raises `DeployError`.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_create_trigger(self, function: Function, kind: str, asynchronous: bool) -> Trigger:
+        """A way to reach the function: ``"http"`` or ``"library"`` (the provider's own invocation interface)."""
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_request(self, function: Function, trigger: Trigger, payload: bytes) -> Request:
+        """The HTTP request, signed if need be, that invokes the function with this JSON text.
+
+        Built in: a POST to the trigger's url. A trigger without url that nobody answers for is invoked by `sebs_invoke`.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_response(self, function: Function, trigger: Trigger, response: Response) -> Fields:
+        """What the response tells. Untimed. Built in: SeBS' envelope, and the meaning of HTTP statuses."""
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_invoke(self, function: Function, trigger: Trigger, payload: bytes) -> Invocation:
+        """Invoke where no HTTP request can. Called from threads. A failing function is a record, never an exception.
+
+        Core fills ``index``, ``phase`` and the client's times itself; raise `InvokeError` when the function cannot be reached.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_run_load(self, plan: Plan, sink: Sink) -> EngineReport:
+        """Send a whole load; one `Exchange` goes to the sink for every send that was begun.
+
+        On an interrupt: stop sending, give the sink what is known, and let ``KeyboardInterrupt`` rise. Built in: the engine.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_enforce_cold_start(self, functions: Sequence[Function]) -> list[Function]:
+        """Make the next invocation of each function start a new instance; its shim echoes a new generation.
+
+        Returns the functions as they are now, in the same order.
+        """
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_collect_metrics(
+        self, function: Function, requests: Sequence[str], window: tuple[datetime.datetime, datetime.datetime]
+    ) -> Metrics:
+        """The platform's own numbers about these request ids, sent within this window (UTC). Read-only, repeatable."""
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_logs(self, function: Function, request_id: str) -> str:
+        """What the function printed during this invocation; an empty text when it printed nothing.
+
+        Raises `MetricsError` when the platform does not have it (any more).
+        """
+        ...
+
+    @hookspec
+    def sebs_resources(self) -> Iterable[Resource]:
+        """Everything of this resources id that is on the platform, found there. Read-only; all are asked."""
+        ...
+
+    @hookspec(firstresult=True)
+    def sebs_remove(self, resource: Resource) -> bool:
+        """Remove one resource; True if it was there. Removing what is gone is no error."""
+        ...

@@ -1,0 +1,109 @@
+"""Packages in Python: dependencies by uv, as wheels for the target, never built on the way."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sebs_core.errors import PackagingError
+from sebs_core.offers import Language
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sebs_core.models import FunctionConfig, Runtime
+
+__all__ = ["PYTHON"]
+
+NO_NETWORK = re.compile(r"dns error|failed to lookup|connection refused|network is unreachable|error sending request|offline|"
+                        r"network was disabled|timed out|connect error", re.IGNORECASE)  # fmt: skip
+
+
+def requirement_texts(code: Path, config: FunctionConfig) -> dict[str, str]:
+    """``requirements.txt``, or the one for this language version if there is one (``requirements.txt.3.12``)."""
+    for name in (f"requirements.txt.{config.language_version}", "requirements.txt"):
+        if (code / name).is_file():
+            return {name: (code / name).read_text()}
+    return {}
+
+
+def install(folder: Path, requirements: Sequence[str], runtime: Runtime, config: FunctionConfig) -> dict[str, str]:
+    """Install wheels into `folder` for the target's Python and platform; returns distribution → version.
+
+    Raises `PackagingError` when no wheel fits, a requirement is wrong, or the index cannot be reached.
+    """
+    if not requirements:
+        return {}
+    import uv
+
+    command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--no-python-downloads", "--only-binary", ":all:"]
+    command += ["--python", sys.executable, "--python-version", config.language_version, "--target", str(folder)]
+    command += ["--link-mode", "copy", "--requirements", "-"]
+    if runtime.wheel_platform:
+        command += ["--python-platform", runtime.wheel_platform]
+    # uv reads a pyproject.toml above the working directory: in the new folder's parent there is none of ours.
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "UV_CONSTRAINT", "UV_OVERRIDE")
+    }
+    done = subprocess.run(
+        command,
+        input="\n".join(requirements),
+        cwd=folder.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise PackagingError(_explained(done.stderr, requirements, runtime, config))
+    _forget_this_machine(folder)
+    return {d.metadata["Name"]: d.version for d in metadata.distributions(path=[str(folder)])}
+
+
+def _explained(stderr: str, requirements: Sequence[str], runtime: Runtime, config: FunctionConfig) -> str:
+    target = f"Python {config.language_version} on {runtime.wheel_platform or 'this machine'}"
+    said = " ".join(stderr.split())
+    what = f"installing {', '.join(requirements)} for {target} failed"
+    if "no wheels" in said or "no usable wheels" in said or "building from source is disabled" in said.lower():
+        todo = "No prebuilt wheel fits the target: choose another version of the requirement or of the language."
+    elif NO_NETWORK.search(said):
+        todo = "The package index could not be reached: check the network and proxy settings, or run once while online."
+    else:
+        todo = "Check the names and versions in requirements.txt."
+    return f"{what}. {todo} uv said: {said}"
+
+
+def _forget_this_machine(folder: Path) -> None:
+    """Remove what would differ on another machine: uv's lock, and scripts that name this machine's interpreter."""
+    (folder / ".lock").unlink(missing_ok=True)
+    scripts = folder / "bin"
+    gone = []
+    if scripts.is_dir():
+        for script in scripts.iterdir():
+            with script.open("rb") as file:
+                names_interpreter = file.read(2) == b"#!"
+            if names_interpreter:
+                gone.append(f"bin/{script.name}")
+                script.unlink()
+        if not any(scripts.iterdir()):
+            scripts.rmdir()
+    for record in folder.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if not any(name in line.split(",", 1)[0] for name in gone)]
+        record.write_text("".join(sorted(kept)))
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+
+
+PYTHON = Language(
+    name="python",
+    code_file="function.py",
+    requirement_texts=requirement_texts,
+    ignored=("__pycache__", "*.pyc", "requirements.txt*", ".DS_Store", ".ipynb_checkpoints"),
+    install=install,
+)
