@@ -98,6 +98,9 @@ class Sink(Protocol):
     def due(self) -> bool:
         """True when it is time to `flush`: the engine lets what is in flight finish, then calls it."""
 
+    def abandon(self, sends: int) -> None:
+        """Say that so many sends were begun and will never be known to end (an interrupt)."""
+
     def flush(self) -> None:
         """Decode and write what was added. Never called while an invocation is in flight."""
 

@@ -256,7 +256,6 @@ class EngineReport(Record):
     """Sends that were begun; each is a row."""
     started_ns: int
     ended_ns: int
-    interrupted: bool = False
 
 
 class RunManifest(Record):

@@ -105,7 +105,7 @@ class Result:
             return self._session.collect_metrics(self)
         from sebs_core.session import connect
 
-        with connect(self.manifest.platform, **self.manifest.settings) as session:
+        with connect(self.manifest.platform, settings=self.manifest.settings) as session:
             return session.collect_metrics(self)
 
     def save(self, directory: str | os.PathLike[str]) -> Path:

@@ -76,7 +76,7 @@ class Run:
             state = "complete"
         except KeyboardInterrupt:
             state, failure = "interrupted", "interrupted by the user"
-            self._notes.append("the run was interrupted: rows until then are here")
+            self._notes.append(f"the run was interrupted: {sink.abandoned} invocations were in flight and are not rows")
             raise
         except BaseException as error:
             failure = f"{type(error).__name__}: {error}"

@@ -186,7 +186,7 @@ class RowSink:
         """Warm rows are ``rejected``: this is a cold run."""
         self.observe: Callable[[dict[str, Any]], None] | None = None
         """Sees each row of the current load after it was decoded."""
-        self.measured = self.failures = 0
+        self.measured = self.failures = self.abandoned = 0
 
     @property
     def due(self) -> bool:
@@ -205,6 +205,10 @@ class RowSink:
         self._held.append(exchange)
         if exchange.response is not None:
             self._held_bytes += len(exchange.response.body)
+
+    def abandon(self, sends: int) -> None:
+        """Count sends that are no rows, because nobody waited for their end."""
+        self.abandoned += sends
 
     def flush(self) -> None:
         """Decode and check what is held, and write it to disk."""

@@ -51,17 +51,19 @@ def connect(
     output_dir: str | os.PathLike[str] | None = None,
     observers: Sequence[object] = (),
     plugins: Plugins | None = None,
-    **settings: Any,
+    settings: Mapping[str, Any] | None = None,
+    **more_settings: Any,
 ) -> Session:
     """Open a platform.
 
-    `settings` are the platform's own (``sebs platform list --json`` shows them). `benchmarks` are folders to look in before
-    the installed ones; runs are written below `output_dir` (``SEBS_OUTPUT_DIR``, else ``runs``). `observers` are objects with
-    a marked ``sebs_event`` method. Use it as a context manager: what the session started ends with it.
+    Settings of the platform (``sebs platform list --json`` shows them) are given by name, or as a mapping. `benchmarks` are
+    folders to look in before the installed ones; runs are written below `output_dir` (``SEBS_OUTPUT_DIR``, else ``runs``).
+    `observers` are objects with a marked ``sebs_event`` method. Use the session as a context manager: what it started ends
+    with it.
     """
     plugins = plugins or installed()
     info, plugin = plugins.platform(platform)
-    made = validated(info.settings, settings, f"the platform {platform}")
+    made = validated(info.settings, {**(settings or {}), **more_settings}, f"the platform {platform}")
     cache = Cache(Path(cache_dir) if cache_dir else default_cache_folder())
     scratch = Path(tempfile.mkdtemp(prefix="sebs-"))
     try:
@@ -241,8 +243,7 @@ class Session:
             raise ConfigError(f"give either an input size of {found.name} or a payload{sizes}")
         event = found.payload(size) if size is not None else payload
         resolved = self._resolved(found, validated(RunConfig, config, "the run"))
-        if trigger not in self._capabilities.triggers:
-            raise ConfigError(f"{self.platform} has no trigger {trigger!r}. It has: {', '.join(self._capabilities.triggers)}.")
+        self._check_trigger(trigger)
         package = self._package(found, resolved, rebuild=rebuild)
         function = self._deploy(package, resolved, dict(secrets or {}))
         run = Run(
@@ -277,8 +278,7 @@ class Session:
         known = function.trigger(kind)
         if known is not None:
             return known
-        if kind not in self._capabilities.triggers:
-            raise ConfigError(f"{self.platform} has no trigger {kind!r}. It has: {', '.join(self._capabilities.triggers)}.")
+        self._check_trigger(kind)
         made: Trigger = self.stages.call("sebs_create_trigger", function=function, kind=kind, asynchronous=False)
         current = self._cache.function(self.platform, function.name) or function
         self._cache.keep_function(current.model_copy(update={"triggers": (*current.triggers, made)}))
@@ -407,6 +407,11 @@ class Session:
             )
             self._cache.keep_function(function)
         return function
+
+    def _check_trigger(self, kind: str) -> None:
+        known = self._capabilities.triggers
+        if kind not in known:
+            raise ConfigError(f"{self.platform} has no trigger {kind!r}. It has: {', '.join(known)}.")
 
     def _known_function(self, name: str) -> tuple[Function | None, str]:
         known = self._cache.function(self.platform, name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sebs_core.models import Record
+from pydantic import BaseModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Quantiles", "quantile"]
 
 
-class Quantiles(Record):
+class Quantiles(BaseModel, frozen=True):
     """Figures of one quantity in its own unit; None where a failure makes the figure unknown."""
 
     p50: float | None

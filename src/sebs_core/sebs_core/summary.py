@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from sebs_core.models import Record, RunManifest
 from sebs_core.stats import Quantiles, quantile
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Figures", "Lag", "Summary", "summarize"]
 
 
-class Figures(Record):
+class Figures(BaseModel, frozen=True):
     """Quantiles of one quantity over measured rows: pooled, and cold and warm apart. None: no such rows."""
 
     all: Quantiles | None
@@ -28,7 +28,7 @@ class Figures(Record):
     warm: Quantiles | None
 
 
-class Lag(Record):
+class Lag(BaseModel, frozen=True):
     """How late sends were, in microseconds."""
 
     p50: float
@@ -36,7 +36,7 @@ class Lag(Record):
     max: float
 
 
-class ColdKind(Record):
+class ColdKind(BaseModel, frozen=True):
     """Cold starts of one kind."""
 
     count: int

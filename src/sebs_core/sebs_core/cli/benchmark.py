@@ -121,7 +121,7 @@ def invoke(
             cache_dir=cache_dir,
             output_dir=output_dir,
             observers=[progress],
-            **settings,
+            settings=settings,
         ) as session:
             benchmark = session.benchmark(Path(name) if _is_folder(name) else name)
             result = session.run(benchmark, size, load=load, start=start, check_outputs=not no_check_outputs, **run)  # type: ignore[arg-type]
@@ -160,7 +160,7 @@ def package(
     progress = Progress()
     try:
         with connect(
-            platform, extensions=extensions, benchmarks=folders, cache_dir=cache_dir, observers=[progress], **settings
+            platform, extensions=extensions, benchmarks=folders, cache_dir=cache_dir, observers=[progress], settings=settings
         ) as session:
             built = session.package(Path(name) if _is_folder(name) else name, **config)
     finally:

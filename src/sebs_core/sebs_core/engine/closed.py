@@ -67,6 +67,7 @@ class ClosedLoop:
             for handle in busy:
                 self._multi.remove_handle(handle)
             if interrupted:
+                sink.abandon(len(busy))
                 self._clients.clear()
             sink.flush()
         ended_ns = time.monotonic_ns() - plan.origin_ns
