@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from sebs_core import builtin
-from sebs_core.errors import PluginError, SebsError, StageMissingError, UnknownPlatformError
+from sebs_core.errors import ConfigError, PluginError, SebsError, StageMissingError, UnknownPlatformError
 from sebs_core.hookspecs import DiscoveryHooks, StageHooks
 
 if TYPE_CHECKING:
@@ -184,12 +184,12 @@ class Plugins:
         return offered[name]
 
     def extensions(self, names: Sequence[str]) -> list[tuple[Extension, InstalledPlugin]]:
-        """The chosen extensions, in this order; `PluginError` for one that nobody offers."""
+        """The chosen extensions, in this order; `ConfigError` for one that nobody offers."""
         offered = {extension.name: (extension, plugin) for plugin, extension in self._offered("sebs_extensions")}
         for name in names:
             if name not in offered:
                 known = ", ".join(sorted(offered)) or "none"
-                raise PluginError(f"no installed plugin offers the extension {name!r}. Installed: {known}.")
+                raise ConfigError(f"no installed plugin offers the extension {name!r}. Installed: {known}.")
         return [offered[name] for name in names]
 
 
