@@ -43,5 +43,6 @@ def test_core_answers_what_the_design_calls_built_in_and_nothing_that_a_platform
     own = {name for name in vars(BuiltInStages) if name.startswith("sebs_")}
     assert own >= {"sebs_package", "sebs_publish", "sebs_request", "sebs_response", "sebs_run_load"}
     assert not own & {
-        "sebs_runtime", "sebs_refresh", "sebs_deploy", "sebs_create_trigger", "sebs_collect_metrics", "sebs_resources", "sebs_remove",
+        "sebs_runtime", "sebs_refresh", "sebs_deploy", "sebs_create_trigger", "sebs_collect_metrics", "sebs_resources",
+        "sebs_remove",
     }  # fmt: skip

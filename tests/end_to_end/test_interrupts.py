@@ -20,10 +20,10 @@ def test_ctrl_c_at_any_time(sebs, delay_s):
     _, err = process.communicate(timeout=20)
     assert time.monotonic() - begun < 2
     if process.returncode == -signal.SIGINT:
-        assert delay_s <= 0.2, "only while Python itself starts may the signal end it"
+        assert "sebs_core/cli" not in err, "only while Python itself starts may the signal end it"
         return
     assert process.returncode == 130, err
-    assert "Traceback" not in err or delay_s <= 0.2
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -122,7 +122,7 @@ def test_a_payload_of_ones_own(sebs):
 
 
 def test_environment_file_and_command_line_in_their_order(sebs):
-    (sebs.folder / "run.toml").write_text('repetitions = 3\nmemory = 256\nset = {keep_alive_s = 5}\n')
+    (sebs.folder / "run.toml").write_text("repetitions = 3\nmemory = 256\nset = {keep_alive_s = 5}\n")
     told = sebs("benchmark", "invoke", "010.sleep", "test", "--config", "run.toml", "--json").json
     assert told["count"] == 3
     told = sebs("benchmark", "invoke", "010.sleep", "test", "--config", "run.toml", "--json", SEBS_REPETITIONS="2").json

@@ -16,13 +16,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import sebs_core
-
 from sebs_core.exchange import Fields, Response
 from sebs_core.models import FunctionConfig, Package
 from sebs_core.offers import Context
 from sebs_local.models import CAPABILITIES, LocalFunction, LocalSettings
 from sebs_local.platform import SHIM, LocalPlatform
+
+import sebs_core
 
 FUNCTION_SIDE = Path(sebs_core.__file__).parent / "function_side" / "python" / "sebs_function"
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -48,12 +48,10 @@ class Local:
     def __init__(self, folder: Path, **settings) -> None:
         self.folder = folder
         self.platform = LocalPlatform(LocalSettings(**settings), Context(resources_id="test", scratch=folder))
-        self.packages = 0
         self.platform.sebs_open()
 
     def package(self, code: str) -> Package:
-        self.packages += 1
-        folder = self.folder / f"package-{self.packages}"
+        folder = self.folder / f"package-{len(list(self.folder.glob('package-*')))}"
         (folder / "function").mkdir(parents=True)
         (folder / "function" / "function.py").write_text(textwrap.dedent(code))
         shutil.copytree(FUNCTION_SIDE, folder / "sebs_function", ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,7 +59,7 @@ class Local:
         return Package(
             benchmark="test",
             workload_version="1",
-            digest=f"digest-{self.packages}",
+            digest=folder.name,
             inputs="",
             kind="folder",
             path=folder,

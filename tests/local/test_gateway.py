@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-
 from sebs_core.errors import DeployError, FunctionGoneError, MetricsError
 
 ECHO = "def handler(event): return event"
@@ -310,9 +309,7 @@ class TestEndOfTheClient:
             code = textwrap.dedent(CLIENT).format(
                 tests=str(Path(__file__).parent), folder=str(tmp_path), hang=HANG, after=after
             )
-            process = subprocess.Popen(
-                [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
-            )
+            process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
             started.append(process)
             gateway, folder = json.loads(process.stdout.readline())
             assert after != "threading.Event().wait()" or wait_until(lambda: len(left()) == 4)
@@ -341,7 +338,7 @@ class TestEndOfTheClient:
         assert wait_until(lambda: not folder.exists() and not left() and not _alive(gateway))
 
     def test_an_interrupt_of_the_terminal_does_not_reach_the_gateway(self, client, left):
-        after = "\n    ".join(
+        after = "\n".join(
             [
                 "import signal",
                 "signal.signal(signal.SIGINT, lambda *_: print(local.call(idle, 5).output, flush=True))",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-
 from sebs_core.errors import MetricsError
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not tell of other processes")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
-import sebs_local
-
 from sebs_core.errors import ConfigError
 from sebs_core.models import Function, FunctionConfig
 from sebs_core.settings import validated
-from sebs_local import doctor, interpreters
 from sebs_local.models import PYTHON_VERSIONS, LocalFunction, LocalSettings
+
+import sebs_local
+from sebs_local import doctor, interpreters
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -43,10 +44,11 @@ def test_discovery_offers_one_platform_and_imports_no_heavy_part():
 
 def test_the_platform_keeps_the_contract_of_the_hooks(tmp_path):
     from sebs_core.offers import Context
-    from sebs_core.plugins import Plugins, Stages
+    from sebs_core.plugins import Stages
 
     (info,) = sebs_local.sebs_platforms()
-    Stages(Plugins(())).add(info.create(info.settings(), Context(resources_id="x", scratch=tmp_path)), "local")
+    stages = Stages(SimpleNamespace(installed=()))
+    stages.add(info.create(info.settings(), Context(resources_id="x", scratch=tmp_path)), "local")
 
 
 def test_a_wrong_setting_is_named():
@@ -84,7 +86,9 @@ def test_a_function_runs_under_the_version_that_was_asked(local, version):
         local.platform.sebs_runtime(config(language_version=version))
     except ConfigError as error:
         pytest.skip(f"Python {version} is not on this machine: {error}")
-    code = "import sys\ndef handler(event): exit if event else None\ndef handler(event): return sys.version_info[:2], sys.prefix"
+    code = (
+        "import sys\ndef handler(event): exit if event else None\ndef handler(event): return sys.version_info[:2], sys.prefix"
+    )
     function = local.deploy(code, version=version)
     found, prefix = local.call(function).output
     assert ".".join(map(str, found)) == version
@@ -112,7 +116,9 @@ class TestInterpreters:
         (tmp_path / "python3.99").write_text("#!/bin/sh\necho not here >&2; exit 127\n")
         (tmp_path / "python3.99").chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
-        with pytest.raises(ConfigError, match=rf"Python 3.99.*{tmp_path}/python3.99 \(cannot be run: not here\).*--language-version"):
+        with pytest.raises(
+            ConfigError, match=rf"Python 3.99.*{tmp_path}/python3.99 \(cannot be run: not here\).*--language-version"
+        ):
             interpreters.interpreter("3.99")
 
 

@@ -75,7 +75,11 @@ def test_the_installation_is_small(fresh):
 def test_versions_agree():
     versions = {re.search(r'^version = "(.+)"', path.read_text(), re.M)[1] for path in ROOT.glob("*/*/pyproject.toml")}
     versions |= {re.search(r'^version = "(.+)"', (ROOT / "benchmarks/pyproject.toml").read_text(), re.M)[1]}
-    versions |= {re.search(r'__version__ = "(.+)"', p.read_text())[1] for p in ROOT.glob("*/*/*/__init__.py") if "__version__" in p.read_text()}
+    versions |= {
+        re.search(r'__version__ = "(.+)"', p.read_text())[1]
+        for p in ROOT.glob("*/*/*/__init__.py")
+        if "__version__" in p.read_text()
+    }
     assert len(versions) == 1, versions
 
 

@@ -96,7 +96,10 @@ class Sink(Protocol):
 
     @property
     def due(self) -> bool:
-        """True when it is time to `flush`: the engine lets what is in flight finish, then calls it."""
+        """True when it is time to `flush`: the engine lets what is in flight finish, then calls it.
+
+        Raises ``KeyboardInterrupt`` when the user wants to stop: look at it often, and never from a callback in C.
+        """
 
     def abandon(self, sends: int) -> None:
         """Say that so many sends were begun and will never be known to end (an interrupt)."""

@@ -120,6 +120,7 @@ class Run:
             workload_version=self.benchmark.config.workload_version,
             check=None if check is None else lambda output: check(self.payload, output),
             keep_outputs=self.keep_outputs,
+            interrupts=self.session.interrupts,
             written=lambda: self.session.stages.tell(LoadProgress(sink.measured, self.load.repetitions, sink.failures)),
         )
         sink.generation = self.function.generation
@@ -131,7 +132,8 @@ class Run:
             connections=self.connections,
         )  # fmt: skip
         self._index += load.repetitions
-        self._reports.append(self.session.stages.call("sebs_run_load", plan=plan, sink=sink))
+        with self.session.interrupts.held():
+            self._reports.append(self.session.stages.call("sebs_run_load", plan=plan, sink=sink))
 
     def _measure(self, sink: RowSink, text: bytes) -> None:
         self._send(sink, self.load, text)
@@ -241,7 +243,7 @@ def invoke_once(session: Session, function: Function, trigger: Trigger, payload:
     rows: list[dict[str, Any]] = []
     sink = RowSink(
         None, session.stages, function=function, trigger=trigger, workload_version="", check=None, keep_outputs=False,
-        written=lambda: None,
+        written=lambda: None, interrupts=session.interrupts,
     )  # fmt: skip
     sink.generation, sink.observe = function.generation, rows.append
     text = session_module.payload_text(payload)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sebs_core.exchange import Exchange
+    from sebs_core.interrupts import Interrupts
     from sebs_core.models import Function, Trigger
     from sebs_core.plugins import Stages
 
@@ -171,11 +172,13 @@ class RowSink:
         check: Callable[[Any], str | None] | None,
         keep_outputs: bool,
         written: Callable[[], None],
+        interrupts: Interrupts,
     ) -> None:
         self._directory, self._stages = directory, stages
         self._function, self._trigger = function, trigger
         self._workload_version = workload_version
         self._check, self._keep_outputs, self._written = check, keep_outputs, written
+        self._interrupts = interrupts
         self._held: list[Exchange] = []
         self._held_bytes = 0
         self._last_flush = time.monotonic()
@@ -191,6 +194,7 @@ class RowSink:
     @property
     def due(self) -> bool:
         """Whether it is time to write: a second has passed, or much is held."""
+        self._interrupts.check()
         if not self._held:
             return False
         late = time.monotonic() - self._last_flush > FLUSH_SECONDS

@@ -28,6 +28,7 @@ from sebs_core.builtin import BuiltInStages
 from sebs_core.cache import Cache, default_cache_folder
 from sebs_core.errors import ConfigError, FunctionGoneError, MetricsError, PluginError, SebsError
 from sebs_core.events import Notice, StageFinished, StageStarted
+from sebs_core.interrupts import Interrupts
 from sebs_core.load import Closed
 from sebs_core.models import Function, FunctionConfig, Invocation, Metrics, Package, Resource, Trigger
 from sebs_core.offers import Context
@@ -122,6 +123,7 @@ class Session:
         self.stages = stages
         self.output = output
         self.is_open = False
+        self.interrupts = Interrupts()
         self.plugins = plugins
         self._cache = cache
         self._scratch, self._folders = scratch, benchmark_folders
@@ -244,24 +246,25 @@ class Session:
         event = found.payload(size) if size is not None else payload
         resolved = self._resolved(found, validated(RunConfig, config, "the run"))
         self._check_trigger(trigger)
-        package = self._package(found, resolved, rebuild=rebuild)
-        function = self._deploy(package, resolved, dict(secrets or {}))
-        run = Run(
-            session=self,
-            benchmark=found,
-            size=size,
-            payload=event,
-            package=package,
-            function=function,
-            trigger=self.trigger(function, trigger),
-            load=load or Closed(),
-            start=start,
-            connections=connections,
-            check=found.checker() if check_outputs else None,
-            keep_outputs=keep_outputs,
-            output=Path(output_dir) if output_dir else self.output,
-        )
-        return run.execute(collect_now=metrics == "now")
+        with self.interrupts.watched():
+            package = self._package(found, resolved, rebuild=rebuild)
+            function = self._deploy(package, resolved, dict(secrets or {}))
+            run = Run(
+                session=self,
+                benchmark=found,
+                size=size,
+                payload=event,
+                package=package,
+                function=function,
+                trigger=self.trigger(function, trigger),
+                load=load or Closed(),
+                start=start,
+                connections=connections,
+                check=found.checker() if check_outputs else None,
+                keep_outputs=keep_outputs,
+                output=Path(output_dir) if output_dir else self.output,
+            )
+            return run.execute(collect_now=metrics == "now")
 
     # --- around them ----------------------------------------------------------------------------------------------------
 
@@ -322,6 +325,7 @@ class Session:
     def stage(self, name: str, subject: str) -> Iterator[StageNote]:
         """Tell observers that a stage begins and ends."""
         note = StageNote()
+        self.interrupts.check()
         self.stages.tell(StageStarted(name, subject))
         begun = time.monotonic()
         yield note

@@ -20,7 +20,7 @@ from sebs_core.errors import SebsError
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "run"]
 
 
 class LazyGroup(click.Group):
@@ -56,11 +56,6 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="sebs")
 def cli() -> None:
     """Measure serverless platforms: package, deploy, invoke, collect metrics."""
-
-
-def main() -> None:
-    """Run the command line and exit with its status."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -100,6 +100,7 @@ class ClosedLoop:
             while multi.perform()[0] == pycurl.E_CALL_MULTI_PERFORM:
                 pass
             now = time.monotonic_ns()
+            due = sink.due
             ended = self._ended()
             for handle, code, message in ended:
                 client = busy.pop(handle)
@@ -107,7 +108,7 @@ class ClosedLoop:
                 sink.add(client.exchange(now, origin, code, message))
                 client.free_ns = now
                 free.append(client)
-            if not busy and sink.due:
+            if not busy and due:
                 sink.flush()
                 now = time.monotonic_ns()
                 for client in free:
