@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from sebs_core.errors import MetricsError, StorageError
 from sebs_core.rundir import RunDirectory
-from sebs_core.summary import Summary, summarize
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from sebs_core.models import Metrics, RunManifest
     from sebs_core.session import Session
+    from sebs_core.summary import Summary
 
 __all__ = ["Result"]
 
@@ -60,6 +60,8 @@ class Result:
 
     def summary(self) -> Summary:
         """The figures of the run: what ``--json`` prints."""
+        from sebs_core.summary import summarize
+
         return summarize(self.invocations, self.manifest, str(self.directory))
 
     def to_pandas(self) -> Any:
