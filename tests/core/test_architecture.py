@@ -25,7 +25,7 @@ FUNCTION_SIDE = {name for name in MODULES if name.startswith("function_side")}
 FLOORS = {
     0: ["errors", "models", "settings", "events", "hookspecs", "exchange", "offers"],
     1: ["plugins", "cache", "state", "benchmark", "packaging", "load", "engine", "storage", "stats", "pricing", "builtin",
-        "machine", "notebook", "rows", "rundir", "summary"],
+        "machine", "notebook", "interrupts", "rows", "rundir", "summary"],
     2: ["session", "result", "run"],
     3: ["experiments", "report"],
     4: ["cli", "__main__"],

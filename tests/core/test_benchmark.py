@@ -86,7 +86,7 @@ def test_the_list_keeps_the_other_benchmarks_and_shows_the_broken_one_with_its_e
         pytest.param(
             "import sys; sys.exit('no')",
             "input.py cannot be imported",
-            marks=pytest.mark.xfail(raises=SystemExit, strict=True, reason="Benchmark._inputs lets SystemExit of input.py through"),
+            marks=pytest.mark.xfail(raises=SystemExit, strict=True, reason="Benchmark._inputs lets SystemExit through"),
         ),
     ],
 )

@@ -16,7 +16,12 @@ sebs_benchmarks = pytest.importorskip("sebs_benchmarks", reason="the distributio
 BENCHMARKS = {benchmark.name: benchmark for benchmark in find_all([FOLDER])}
 
 PAYLOAD_DIGESTS = {
-    ("010.sleep", "test"): "0" * 64,
+    ("010.sleep", "test"): "6346f29ee0332c19a174c16184fa48a4311bc64ccfe96b5f82bc932c89e05c4f",
+    ("010.sleep", "small"): "9213110b3438ad58c904392349f9674410af6b66cc37cf35f153914c69217a83",
+    ("010.sleep", "large"): "b51d835441bb6ff5dee7c51afbe2310f6da7205929f8b369c6e868b3369c230a",
+    ("110.dynamic-html", "test"): "7d16e2cb9dfc8c64624e428804c4afe901910441f83ab5aed2b34eaf31929a4a",
+    ("110.dynamic-html", "small"): "c3522ca2ab0e65cb5c08242e44f78144475603d8ed373d65b83f3e713cea976e",
+    ("110.dynamic-html", "large"): "2b7ead0675d302075b73febe42367431b263e7f55e1c0df73ea004b5c44be29b",
 }
 """SHA-256 of the JSON text with sorted keys. A change of inputs is a change of `workload_version`."""
 WORKLOAD_VERSIONS = {"010.sleep": "2.0", "110.dynamic-html": "2.0"}
@@ -65,7 +70,7 @@ def jinja2():
 
 
 HANDLERS = {
-    "010.sleep": lambda benchmark: handler_of(benchmark),
+    "010.sleep": handler_of,
     "110.dynamic-html": lambda benchmark: handler_of(benchmark, jinja2=jinja2()),
 }
 
@@ -134,6 +139,15 @@ def test_010_sleep_really_sleeps():
     output = handler({"sleep": 0.05})
     assert 0.05 <= time.monotonic() - begin < 1
     assert BENCHMARKS["010.sleep"].checker()({"sleep": 0.05}, output) is None
+
+
+def test_110_dynamic_html_lists_the_numbers_of_park_and_miller(monkeypatch):
+    import re
+
+    _, output = outcome("110.dynamic-html", "small", monkeypatch)
+    modulus = 2**31 - 1
+    expected = [42 * pow(48271, n, modulus) % modulus % 1_000_000 for n in range(1, 1001)]
+    assert [int(number) for number in re.findall(r"<li>(\d+)</li>", output["result"])] == expected
 
 
 def replaced(old, new):

@@ -1,0 +1,399 @@
+"""Packages: the same bytes on any day and machine, and a digest that sees every change."""
+
+import dataclasses
+import os
+import random
+import stat
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from double_platform import HANDLER
+from example_records import CONFIG
+from sebs_core.benchmark import Benchmark
+from sebs_core.errors import ConfigError, PackagingError
+from sebs_core.models import Runtime
+from sebs_core.packaging import Sources, stage, unpinned, zip_package
+from sebs_core.packaging.archive import files_of, folder_digest, folder_size, zip_folder
+from sebs_core.packaging.python import PYTHON
+
+RUNTIME = Runtime(files={"handler.py": HANDLER})
+FILES = {"a.py": b"a", "b/c.txt": b"c" * 5000, "b/d": b"", "z.sh": b"#!/bin/sh\n", "ü.py": b"u"}
+
+
+def write_files(folder, files, *, executable=("z.sh",)):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        path.chmod(0o755 if name in executable else 0o644)
+    return folder
+
+
+def zipped(folder, archive):
+    zip_folder(folder, archive)
+    return archive.read_bytes()
+
+
+@pytest.fixture
+def original(tmp_path):
+    return write_files(tmp_path / "original", FILES)
+
+
+def other_umask(tmp_path, original):
+    before = os.umask(0o077)
+    try:
+        return write_files(tmp_path / "other", FILES)
+    finally:
+        os.umask(before)
+
+
+def other_modes(tmp_path, original):
+    folder = write_files(tmp_path / "other", FILES)
+    (folder / "a.py").chmod(0o600)
+    (folder / "z.sh").chmod(0o700)
+    return folder
+
+
+def other_times(tmp_path, original):
+    folder = write_files(tmp_path / "other", FILES)
+    for place, path in enumerate(folder.rglob("*")):
+        os.utime(path, (1e9 + place, 1e9 + place))
+    os.utime(folder / "a.py", (0, 0))  # before the first day that a zip knows
+    return folder
+
+
+def other_name(tmp_path, original):
+    return write_files(tmp_path / "deep" / "er" / "some other name", FILES)
+
+
+def other_order(tmp_path, original):
+    names = list(FILES)
+    random.Random(5).shuffle(names)
+    return write_files(tmp_path / "other", {name: FILES[name] for name in names})
+
+
+@pytest.mark.parametrize("vary", [other_umask, other_modes, other_times, other_name, other_order])
+def test_the_zip_is_the_same_to_the_byte_and_so_is_the_digest(tmp_path, original, vary):
+    other = vary(tmp_path, original)
+    assert zipped(other, tmp_path / "b.zip") == zipped(original, tmp_path / "a.zip")
+    assert folder_digest(other) == folder_digest(original)
+
+
+def test_the_zip_is_the_same_tomorrow_and_with_another_timezone(tmp_path, original, monkeypatch):
+    first = zipped(original, tmp_path / "a.zip")
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        monkeypatch.setattr(time, "time", lambda: 2e9)
+        assert zipped(original, tmp_path / "b.zip") == first
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_zip_holds_the_files_with_their_executable_bits(tmp_path, original):
+    zipped(original, tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == FILES
+        modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
+    assert modes == {name: stat.S_IFREG | (0o755 if name == "z.sh" else 0o644) for name in FILES}
+
+
+def change_a_byte(folder):
+    (folder / "b/c.txt").write_bytes(b"c" * 4999 + b"d")
+
+
+def rename(folder):
+    (folder / "b/d").rename(folder / "b/e")
+
+
+def move(folder):
+    (folder / "b/d").rename(folder / "d")
+
+
+def add_an_empty_file(folder):
+    (folder / "new").touch()
+
+
+def remove(folder):
+    (folder / "b/d").unlink()
+
+
+def make_executable(folder):
+    (folder / "a.py").chmod(0o755)
+
+
+def make_not_executable(folder):
+    (folder / "z.sh").chmod(0o644)
+
+
+def swap_contents(folder):
+    (folder / "a.py").write_bytes(b"u")
+    (folder / "ü.py").write_bytes(b"a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_a_byte, rename, move, add_an_empty_file, remove, make_executable, make_not_executable, swap_contents],
+    ids=lambda change: change.__name__,
+)
+def test_the_digest_sees_every_change(original, change):
+    before = folder_digest(original)
+    change(original)
+    assert folder_digest(original) != before
+
+
+def test_the_digest_is_not_fooled_by_names_that_look_like_its_own_lines(tmp_path):
+    one = write_files(tmp_path / "one", {"a": b"", "b": b""})
+    line = f"a - {'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'}\n1 b"
+    two = write_files(tmp_path / "two", {line.replace("/", ""): b""})
+    assert folder_digest(one) != folder_digest(two)
+
+
+def test_the_size_is_the_sum_of_the_files(original):
+    assert folder_size(original) == sum(map(len, FILES.values()))
+
+
+# --- links ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../outside", "/nowhere"])
+def test_a_link_that_leads_out_is_refused_by_name(tmp_path, original, target):
+    (tmp_path / "outside").write_text("x")
+    (original / "link").symlink_to(target)
+    with pytest.raises(PackagingError, match="link is a link that leads out of"):
+        folder_digest(original)
+
+
+def test_a_linked_folder_that_leads_out_is_refused(tmp_path, original):
+    (tmp_path / "outside").mkdir()
+    (original / "link").symlink_to(tmp_path / "outside")
+    with pytest.raises(PackagingError, match="leads out"):
+        zip_folder(original, tmp_path / "a.zip")
+
+
+def test_a_link_inside_the_folder_is_packaged_as_the_file_it_names(tmp_path, original):
+    (original / "link").symlink_to("a.py")
+    assert dict(files_of(original))["link"].read_bytes() == b"a"
+
+
+@pytest.mark.xfail(strict=True, reason="files_of: a linked folder is passed over in silence, with all that is in it")
+def test_a_linked_folder_inside_is_packaged_or_refused_but_never_left_out(original):
+    (original / "again").symlink_to("b")
+    try:
+        names = [name for name, _ in files_of(original)]
+    except PackagingError as error:
+        assert "again" in str(error)
+    else:
+        assert "again/c.txt" in names
+
+
+def test_a_broken_link_and_a_pipe_are_refused(original):
+    (original / "broken").symlink_to("not-there")
+    with pytest.raises(PackagingError, match="broken is neither a file nor a folder"):
+        folder_digest(original)
+    (original / "broken").unlink()
+    os.mkfifo(original / "pipe")
+    with pytest.raises(PackagingError, match="pipe is neither a file nor a folder"):
+        folder_digest(original)
+
+
+# --- the digest of the inputs ---------------------------------------------------------------------------------------------
+
+
+def sources(folder, *, runtime=RUNTIME, **changes):
+    return Sources(Benchmark.load(folder), CONFIG.model_copy(update=changes), runtime, PYTHON)
+
+
+def inputs(folder, **changes):
+    return sources(folder, **changes).digest()
+
+
+def test_the_same_inputs_have_the_same_digest_whenever_and_wherever_they_lie(write_benchmark, tmp_path):
+    one = write_benchmark(requirements="x==1\n")
+    other = write_benchmark(requirements="x==1\n", parent=tmp_path / "elsewhere")
+    for place, path in enumerate(other.rglob("*")):
+        os.utime(path, (1e9 + place, 1e9 + place))
+    assert inputs(one) == inputs(other)
+
+
+@pytest.mark.parametrize("junk", ["__pycache__/function.cpython-312.pyc", "x.pyc", ".ipynb_checkpoints/a.py", ".DS_Store"])
+def test_what_python_and_editors_leave_behind_is_no_input_and_is_not_packaged(echo, tmp_path, junk):
+    before = inputs(echo)
+    path = echo / "python" / junk
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"junk")
+    assert inputs(echo) == before
+    stage(sources(echo), tmp_path / "built")
+    assert not (tmp_path / "built" / "function" / junk).exists()
+
+
+def test_neither_the_input_generator_nor_the_function_name_is_an_input_of_the_package(echo):
+    before = inputs(echo)
+    (echo / "input.py").write_text("def generate_input(size): return 5")
+    assert inputs(echo, function_name="g", memory_mb=999, timeout_s=9, environment={"A": "b"}) == before
+
+
+def change_code(folder):
+    (folder / "python" / "function.py").write_text((folder / "python" / "function.py").read_text() + " ")
+
+
+def change_template(folder):
+    (folder / "python" / "templates" / "page.html").write_text("other")
+
+
+def rename_template(folder):
+    (folder / "python" / "templates" / "page.html").rename(folder / "python" / "templates" / "page.htm")
+
+
+def change_requirement(folder):
+    (folder / "python" / "requirements.txt").write_text("x==2\n")
+
+
+def change_comment_in_requirements(folder):
+    (folder / "python" / "requirements.txt").write_text("x==1\n# so that it is built again\n")
+
+
+def requirements_for_this_version(folder):
+    (folder / "python" / "requirements.txt.3.12").write_text("x==1\n")
+
+
+def change_executable_bit(folder):
+    (folder / "python" / "function.py").chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_code, change_template, rename_template, change_requirement, change_comment_in_requirements,
+        requirements_for_this_version,
+        pytest.param(
+            change_executable_bit,
+            marks=pytest.mark.xfail(
+                strict=True, reason="Sources.digest ignores the executable bit, which stage() copies: chmod +x is overlooked"
+            ),
+        ),
+    ],
+    ids=lambda change: change.__name__,
+)  # fmt: skip
+def test_a_change_in_the_benchmarks_folder_changes_the_inputs_digest(write_benchmark, change):
+    folder = write_benchmark(requirements="x==1\n")
+    (folder / "python" / "templates").mkdir()
+    (folder / "python" / "templates" / "page.html").write_text("page")
+    before = inputs(folder)
+    change(folder)
+    assert inputs(folder) != before
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"language_version": "3.11"},
+        {"language_variant": "pypy"},
+        {"system_variant": "container"},
+        {"architecture": "arm64"},
+        {"runtime": RUNTIME.model_copy(update={"wheel_platform": "aarch64-manylinux2014"})},
+        {"runtime": RUNTIME.model_copy(update={"base_image": "python:3.12"})},
+        {"runtime": RUNTIME.model_copy(update={"requirements": ("y==1",)})},
+        {"runtime": RUNTIME.model_copy(update={"entry_point": "other.handler"})},
+        {"runtime": RUNTIME.model_copy(update={"files": {"handler.py": Path(__file__)}})},
+        {"runtime": RUNTIME.model_copy(update={"files": {"shim.py": HANDLER}})},
+    ],
+    ids=str,
+)
+def test_a_change_of_shim_target_or_language_changes_the_inputs_digest(echo, changes):
+    assert inputs(echo, **changes) != inputs(echo)
+
+
+def test_a_change_of_the_workload_version_changes_the_inputs_digest(write_benchmark):
+    assert inputs(write_benchmark()) != inputs(write_benchmark(workload_version="2"))
+
+
+def test_requirements_of_this_language_version_go_before_the_general_ones(write_benchmark):
+    folder = write_benchmark(requirements="x==1 # why\n\n# comment\n")
+    (folder / "python" / "requirements.txt.3.11").write_text("x==0.9\n")
+    assert sources(folder).requirements == ["x==1"]
+    assert sources(folder, language_version="3.11").requirements == ["x==0.9"]
+
+
+# --- the built folder -----------------------------------------------------------------------------------------------------
+
+
+def test_the_built_folder_holds_shim_function_side_and_code(echo, tmp_path):
+    (echo / "python" / "tool.sh").write_text("#!/bin/sh\n")
+    (echo / "python" / "tool.sh").chmod(0o755)
+    assert stage(sources(echo), tmp_path / "built") == {}
+    names = {name for name, _ in files_of(tmp_path / "built")}
+    own = {"handler.py", "sebs_function/__init__.py", "sebs_function/measured.py"}
+    assert names == own | {"function/function.py", "function/tool.sh"}
+    assert (tmp_path / "built/function/tool.sh").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "built/function/function.py").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_package_names_what_it_is(echo, tmp_path):
+    stage(sources(echo), tmp_path / "code")
+    package = zip_package(Benchmark.load(echo), CONFIG, tmp_path / "code")
+    assert (package.kind, package.benchmark, package.path) == ("zip", "echo", tmp_path / "code.zip")
+    assert package.digest == folder_digest(tmp_path / "code")
+    assert package.size_bytes == package.path.stat().st_size
+
+
+def test_code_that_takes_the_shims_name_is_refused(write_benchmark, tmp_path):
+    """The benchmark's own code lives in function/, so it cannot; a dependency could."""
+    made = sources(write_benchmark())
+
+    def bring_a_handler(folder, *_):
+        (folder / "handler.py").write_text("x")
+        return {}
+
+    made.language = dataclasses.replace(PYTHON, install=bring_a_handler)
+    with pytest.raises(PackagingError, match=r"a dependency of echo brings a file handler\.py"):
+        stage(made, tmp_path / "built")
+
+
+def test_a_benchmark_without_its_code_file_is_refused_by_name(write_benchmark):
+    folder = write_benchmark(code=None)
+    with pytest.raises(ConfigError, match=r"echo is broken: .*function\.py is missing"):
+        sources(folder)
+
+
+def test_a_full_disk_while_building_is_told_with_a_remedy(echo, tmp_path, monkeypatch):
+    import shutil
+
+    def no_space(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", no_space)
+    with pytest.raises(PackagingError, match=r"echo could not be written to .*No space left on device.*--cache-dir"):
+        stage(sources(echo), tmp_path / "built")
+
+
+# --- unpinned -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a==1", "a == 1.2.3", "a===1.0", "a[extra]==1.0", "a==1.0; python_version < '3.12'", "a==1.0rc1", "a==1!2.0+local",
+        "a @ https://example.org/a.whl", "a==1.0 ; sys_platform == 'linux'",
+        pytest.param(
+            "a==1.0 --hash=sha256:00", marks=pytest.mark.xfail(strict=True, reason="unpinned(): a hash hides the pin")
+        ),
+        pytest.param(
+            "a@https://x.org/a-1.whl", marks=pytest.mark.xfail(strict=True, reason="unpinned(): «a@url» is a pin too (PEP 508)")
+        ),
+    ],
+)  # fmt: skip
+def test_pinned_requirements_are_not_warned_of(line):
+    assert unpinned([line]) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a", "a>=1", "a>1", "a<2", "a<=2", "a~=1.4", "a!=1", "a==1.*", "a[extra]", "a; python_version == '3.12'", "a>=1,<2"],
+)
+def test_requirements_that_may_be_another_version_tomorrow_are(line):
+    assert unpinned(["b==1", line]) == [line]

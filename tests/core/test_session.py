@@ -1,0 +1,525 @@
+"""A session: the stages in order, what is fresh and what is reused, and what is refused before anything is built."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from double_platform import PYTHON, DoubleFunction, FakeEntryPoint, plugin_of
+from sebs_core.models import Resource
+from sebs_core.plugins import Plugins
+
+import sebs_core as sebs
+from sebs_core import hookimpl
+
+
+class Watching:
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    @hookimpl
+    def sebs_event(self, event):
+        self.events.append(event)
+
+    def finished(self, stage):
+        return [event for event in self.events if isinstance(event, sebs.StageFinished) and event.stage == stage]
+
+
+@pytest.fixture
+def watched(open_session):
+    """(session, what its observer saw)."""
+    observer = Watching()
+    return open_session(observers=[observer]), observer
+
+
+def run(session, benchmark, **more):
+    return session.run(benchmark, **{"payload": {"value": 1}, "load": sebs.Closed(repetitions=1), **more})
+
+
+def builds(tmp_path):
+    """How many packages were built: each leaves one folder of its digest."""
+    return sorted(path.name for path in (tmp_path / "cache" / "packages").iterdir())
+
+
+# --- the four verbs -------------------------------------------------------------------------------------------------------
+
+
+def test_package_deploy_invoke_one_after_another(session, echo, world):
+    package = session.package(echo)
+    assert package.path.is_file()
+    function = session.deploy(package)
+    assert isinstance(function, DoubleFunction)
+    one = session.invoke(function, {"value": [1, "ü"]})
+    assert one.output["result"] == [1, "ü"]
+    assert (one.error, one.status, one.cold, one.instance_sequence) == (None, 200, True, 0)
+    assert one.client_us >= one.handler_us > 0
+    two = session.invoke(function, {"value": 2})
+    assert (two.output["result"], two.cold, two.instance_id) == (2, False, one.instance_id)
+
+
+def test_a_failing_function_is_an_invocation_with_its_error(session, echo):
+    function = session.deploy(session.package(echo))
+    failed = session.invoke(function, {"fail": "no such thing"})
+    assert (failed.error, failed.error_detail) == ("function_error", "ValueError: no such thing")
+
+
+def test_a_function_that_cannot_be_reached_raises_with_the_address(session, echo, world):
+    function = session.deploy(session.package(echo))
+    function = function.model_copy(update={"triggers": (session.trigger(function, "http"),)})
+    world.close()
+    with pytest.raises(sebs.InvokeError, match=r"be reached at http://127\.0\.0\.1:\d+/.*Deploy the function again"):
+        session.invoke(function, {})
+
+
+def test_a_function_invoked_over_threads_that_cannot_be_reached_raises_too(session, echo, world):
+    function = session.deploy(session.package(echo))
+    world.faults.unreachable = True
+    with pytest.raises(sebs.InvokeError, match="cannot be reached"):
+        session.invoke(function, {}, trigger="library")
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Session.trigger: the function in the caller's hand never gets the trigger: each invoke makes and keeps one more",
+)
+def test_a_trigger_is_made_once(session, echo, world, tmp_path):
+    function = session.deploy(session.package(echo))
+    for _ in range(3):
+        session.invoke(function, {})
+    (record,) = (tmp_path / "cache" / "functions").rglob("*.json")
+    kept = sebs.Function.model_validate_json(record.read_text())
+    assert (world.count("create_trigger"), len(kept.triggers)) == (1, 1)
+
+
+def test_a_trigger_of_the_last_session_is_used_again(open_session, echo, world):
+    run(open_session(), echo)
+    run(open_session(), echo)
+    assert world.count("create_trigger") == 1
+
+
+def test_what_a_function_printed_can_be_read(session, echo):
+    function = session.deploy(session.package(echo))
+    one = session.invoke(function, {"print": "hello from inside"})
+    assert session.logs(function, one.request_id).strip() == "hello from inside"
+    with pytest.raises(sebs.MetricsError, match="no log of zzz"):
+        session.logs(function, "zzz")
+
+
+@pytest.mark.parametrize("payload", [object(), {1, 2}, float("nan"), {"a": float("inf")}, b"x"], ids=repr)
+def test_a_payload_that_is_no_json_is_refused_with_the_reason(session, echo, payload, world):
+    with pytest.raises(sebs.ConfigError, match="the payload cannot be written as JSON: "):
+        session.run(echo, payload=payload)
+    function = session.deploy(session.package(echo))
+    with pytest.raises(sebs.ConfigError, match="the payload cannot be written as JSON: "):
+        session.invoke(function, payload)
+
+
+# --- reuse ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_package_is_built_once_and_reused_by_every_later_session(open_session, echo, tmp_path):
+    observer = Watching()
+    packages = [open_session(observers=[observer]).package(echo) for _ in range(3)]
+    assert len({package.path for package in packages}) == 1
+    assert [event.reused for event in observer.finished("package")] == [False, True, True]
+    assert observer.finished("package")[0].reason == "nothing was built from these inputs yet"
+    assert packages[0] == packages[2]
+    assert list((tmp_path / "cache" / "building").iterdir()) == []
+
+
+def test_a_rebuild_is_done_when_it_is_asked_for_and_gives_the_same_digest(watched, echo):
+    session, observer = watched
+    first = session.package(echo)
+    again = session.package(echo, rebuild=True)
+    assert (again.digest, again.path) == (first.digest, first.path)
+    assert [(event.reused, event.reason) for event in observer.finished("package")][1] == (False, "a rebuild was asked for")
+
+
+def test_changed_code_is_a_new_package(session, echo, tmp_path):
+    before = session.package(echo)
+    (echo / "python" / "function.py").write_text("def handler(event): return 2")
+    assert session.package(echo).digest != before.digest
+    assert len(builds(tmp_path)) == 2
+
+
+def test_a_package_whose_files_vanished_is_built_again(session, echo):
+    session.package(echo).path.unlink()
+    assert session.package(echo).path.is_file()
+
+
+def test_a_build_that_fails_leaves_nothing_and_the_next_one_is_well(session, write_benchmark, tmp_path, monkeypatch):
+    folder = write_benchmark(requirements="this is !! no requirement\n")
+    with pytest.raises(sebs.PackagingError):
+        session.package(folder)
+    assert list((tmp_path / "cache" / "building").iterdir()) == []
+    (folder / "python" / "requirements.txt").write_text("")
+    assert session.package(folder).path.is_file()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="Session._package: the record found by its inputs carries name, memory and timeout of when it was built; they are "
+    "not in the inputs digest, so Session.deploy(package) uses stale ones",
+)
+@pytest.mark.parametrize("change", ["memory", "timeout", "name"])
+def test_a_reused_package_carries_what_the_benchmark_says_now(session, write_benchmark, change):
+    session.package(write_benchmark())
+    if change == "name":
+        other = session.package(write_benchmark("another"))
+        assert other.benchmark == "another"
+    else:
+        package = session.package(write_benchmark(**{change: 99}))
+        assert {"memory": package.memory_mb, "timeout": package.timeout_s}[change] == 99
+        config = session.deploy(package).config
+        assert {"memory": config.memory_mb, "timeout": config.timeout_s}[change] == 99
+
+
+def test_a_function_that_did_not_change_is_not_deployed_again(open_session, echo, world):
+    observer = Watching()
+    for _ in range(3):
+        run(open_session(observers=[observer]), echo)
+    assert world.count("deploy") == 1
+    assert world.count("refresh") == 2
+    assert [event.reused for event in observer.finished("deploy")] == [False, True, True]
+    assert observer.finished("deploy")[0].reason == "it was not deployed yet"
+
+
+def gone(session, world, echo):
+    world.faults.gone = "somebody removed it in the console"
+    return {}
+
+
+def code(session, world, echo):
+    (echo / "python" / "function.py").write_text("def handler(event): return {'result': 1}")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (gone, "somebody removed it in the console"),
+        (code, "its code differs"),
+        ({"memory_mb": 256}, "its configuration differs: memory_mb"),
+        ({"timeout_s": 9}, "its configuration differs: timeout_s"),
+        ({"environment": {"SEEN": "1"}}, "its configuration differs: environment"),
+        ({"memory_mb": 256, "environment": {"SEEN": "1"}}, "its configuration differs: memory_mb, environment"),
+        ({"secrets": {"KEY": "s"}}, "secrets were given"),
+    ],
+    ids=str,
+)
+def test_a_function_is_deployed_again_with_the_reason_when_something_differs(watched, echo, world, change, reason):
+    session, observer = watched
+    run(session, echo)
+    run(session, echo, **(change(session, world, echo) if callable(change) else change))
+    last = observer.finished("deploy")[-1]
+    assert (last.reused, last.reason) == (False, reason)
+    assert world.count("deploy") == 2
+
+
+def test_environment_and_secrets_reach_the_function(session, echo, world):
+    result = run(session, echo, environment={"SEEN": "plain"})
+    assert result.body(0)["result"]["seen"] == "plain"
+    result = run(session, echo, secrets={"SEEN": "a secret"})
+    assert result.body(0)["result"]["seen"] == "a secret"
+
+
+def test_a_deployment_that_fails_is_told_and_not_remembered(session, echo, world, tmp_path):
+    world.faults.deploy = "the quota is used up"
+    with pytest.raises(sebs.DeployError, match="the quota is used up"):
+        run(session, echo)
+    assert not list((tmp_path / "cache").rglob("functions/**/*.json"))
+    world.faults.deploy = ""
+    assert run(session, echo).summary().failures == 0
+
+
+def test_functions_are_named_so_that_two_users_and_two_variants_do_not_meet(open_session, echo, tmp_path):
+    one = open_session()
+    first = one.deploy(one.package(echo))
+    other = open_session(cache_dir=tmp_path / "another cache")
+    second = other.deploy(other.package(echo))
+    assert first.name != second.name
+    assert first.name.startswith("sebs-")
+    assert "echo" in first.name
+    assert PYTHON.replace(".", "-") in first.name
+    assert one.deploy(one.package(echo), function_name="mine").name == "mine"
+
+
+def test_a_package_of_another_version_is_not_deployed_as_this_one(session, echo):
+    package = session.package(echo)
+    with pytest.raises(sebs.ConfigError, match=f"the package was built with language_version {PYTHON}, not 3.1"):
+        session.deploy(package, language_version="3.1")
+
+
+def test_unpinned_requirements_are_warned_of_when_they_are_resolved(package_index, watched, write_benchmark):
+    session, observer = watched
+    folder = write_benchmark(requirements="markupsafe\n")
+    session.package(folder)
+    session.package(folder)
+    notices = [event for event in observer.events if isinstance(event, sebs.Notice)]
+    assert len(notices) == 1
+    assert notices[0].warning
+    assert "markupsafe without a version" in notices[0].text
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"language_version": "2.7"}, "double has no python version 2.7. It has: "),
+        ({"language": "cobol"}, "echo is not written in cobol. It is in: python."),
+        ({"language_variant": "pypy"}, "double does not run python (pypy). It runs: python (default)."),
+        ({"system_variant": "gen9"}, "double has no system variant gen9. It has: package."),
+        ({"architecture": "arm64"}, "double has no architecture arm64. It has: x64."),
+        ({"architecture": "mips"}, "the run architecture: "),
+        ({"memory_mb": 1}, "memory of 1 MiB is outside what double has: 64 to 4096."),
+        ({"timeout_s": 10_000}, "timeout of 10000 s is outside what double has: 0.05 to 900."),
+        ({"trigger": "pigeon"}, "double has no trigger 'pigeon'. It has: http, library."),
+        ({"memroy_mb": 5}, "the run has no memroy_mb (did you mean memory_mb?)"),
+        ({"start": "lukewarm"}, "start is any, cold or warm, not 'lukewarm'"),
+        ({"metrics": "soon"}, "metrics are collected now, later or none, not 'soon'"),
+        ({"connections": "few"}, "connections are reused or fresh, not 'few'"),
+        ({"size": "test"}, "give either an input size of echo or a payload (sizes: test, small)"),
+        ({"size": "huge", "payload": ...}, "echo has no input size 'huge'. It has: test, small."),
+        ({"payload": ...}, "give either an input size of echo or a payload"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_with_a_sentence_before_anything_is_built(
+    session, echo, world, tmp_path, arguments, sentence
+):
+    size = arguments.pop("size", None)
+    with pytest.raises(sebs.ConfigError) as refused:
+        session.run(echo, size, **{"payload": {}, **arguments})
+    assert sentence in str(refused.value)
+    assert world.calls == ["open"]
+    assert not (tmp_path / "cache" / "packages").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_platform_that_cannot_enforce_cold_starts_says_so(world, open_session, echo):
+    plugins = Plugins([FakeEntryPoint("double", plugin_of(world, cold_start=False))])
+    with pytest.raises(sebs.ConfigError, match="double cannot enforce cold starts: leave out start='cold'"):
+        open_session(plugins=plugins).run(echo, payload={}, start="cold")
+
+
+def test_wrong_settings_of_the_platform_are_named(open_session):
+    with pytest.raises(sebs.ConfigError, match=r"the platform double has no flavuor \(did you mean flavour\?\)"):
+        open_session(flavuor="sweet")
+    with pytest.raises(sebs.ConfigError, match="the platform double workers: "):
+        open_session(workers="many")
+
+
+def test_an_unknown_benchmark_names_the_near_one(open_session, echo):
+    with pytest.raises(sebs.ConfigError, match=r"there is no benchmark 'ehco'\. Did you mean echo\?"):
+        open_session(benchmarks=[echo.parent]).run("ehco", "test")
+
+
+def test_a_stage_that_the_platform_lacks_is_named(world, open_session, echo):
+    class Bare:
+        @hookimpl
+        def sebs_open(self):
+            pass
+
+    module = plugin_of(world)
+    offered = module.sebs_platforms()[0]
+
+    @hookimpl
+    def sebs_platforms():
+        return [sebs.PlatformInfo(**{**vars(offered), "create": lambda settings, context: Bare()})]
+
+    module.sebs_platforms = sebs_platforms
+    session = open_session(plugins=Plugins([FakeEntryPoint("double", module)]))
+    with pytest.raises(sebs.StageMissingError, match="nobody implements sebs_runtime"):
+        session.package(echo)
+
+
+# --- opening and closing --------------------------------------------------------------------------------------------------
+
+
+def test_a_session_opens_once_closes_once_and_takes_its_scratch_folder_with_it(open_session, world):
+    scratch = []
+
+    def remember(settings, context):
+        scratch.append(context.scratch)
+        assert context.scratch.is_dir()
+        assert len(context.resources_id) == 8
+        return offered.create(settings, context)
+
+    module = plugin_of(world)
+    offered = module.sebs_platforms()[0]
+    module.sebs_platforms = hookimpl(lambda: [sebs.PlatformInfo(**{**vars(offered), "create": remember})])
+    with open_session(plugins=Plugins([FakeEntryPoint("double", module)])) as session:
+        assert session.is_open
+    session.close()
+    assert world.calls == ["open", "close"]
+    assert not scratch[0].exists()
+    assert "closed" in repr(session)
+
+
+def test_a_platform_that_cannot_open_is_closed_again(world, open_session):
+    module = plugin_of(world)
+    offered = module.sebs_platforms()[0]
+
+    def create(settings, context):
+        platform = offered.create(settings, context)
+        type_ = type("Failing", (type(platform),), {"sebs_open": hookimpl(fail)})
+        return type_(world, settings, context)
+
+    def fail(self):
+        raise sebs.CredentialsError("the token has expired")
+
+    module.sebs_platforms = hookimpl(lambda: [sebs.PlatformInfo(**{**vars(offered), "create": create})])
+    with pytest.raises(sebs.CredentialsError, match="the token has expired"):
+        open_session(plugins=Plugins([FakeEntryPoint("double", module)]))
+    assert world.calls == ["close"]
+
+
+def test_it_works_inside_a_running_event_loop(session, echo):
+    async def cell():
+        return run(session, echo, load=sebs.Closed(concurrency=2, repetitions=6))
+
+    assert asyncio.run(cell()).summary().count == 6
+
+
+def test_it_works_in_a_thread_that_is_not_the_main_one(session, echo):
+    import threading
+
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(session, echo)))
+    thread.start()
+    thread.join()
+    assert results[0].summary().count == 1
+
+
+def test_runs_and_cache_lie_where_the_environment_says(plugins, echo, tmp_path, world):
+    with sebs.connect("double", plugins=plugins) as session:
+        result = run(session, echo)
+    assert result.directory.parent == tmp_path / "default-runs"
+    assert (tmp_path / "default-cache" / "packages").is_dir()
+
+
+# --- clean-up -------------------------------------------------------------------------------------------------------------
+
+
+def resource(key, *depends_on):
+    kind, _, name = key.partition("/")
+    return Resource(kind=kind, name=name, platform="double", depends_on=depends_on)
+
+
+@pytest.fixture
+def much(world):
+    """Resources that need each other: rule → function-like → role, table alone."""
+    world.extra_resources = [
+        resource("role/r"), resource("table/t"), resource("job/j", "role/r", "bucket/b"), resource("bucket/b"),
+        resource("rule/x", "job/j"), resource("rule/y", "job/j", "somewhere/else"),
+    ]  # fmt: skip
+    return world
+
+
+def test_what_depends_on_others_is_removed_before_them(session, much):
+    removals = session.cleanup()
+    assert all(removal.removed for removal in removals)
+    place = {key: number for number, key in enumerate(much.removed)}
+    assert len(place) == 6
+    for before, after in [("rule/x", "job/j"), ("rule/y", "job/j"), ("job/j", "role/r"), ("job/j", "bucket/b")]:
+        assert place[before] < place[after]
+    assert session.cleanup() == []
+
+
+def test_a_dry_run_lists_the_same_in_the_same_order_and_writes_nothing(session, much, echo):
+    run(session, echo)
+    before = list(much.calls)
+    would = [removal.resource.key for removal in session.cleanup(dry_run=True)]
+    assert much.calls[len(before) :] == ["resources"]
+    assert much.removed == []
+    assert would == [removal.resource.key for removal in session.cleanup()]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        sebs.DeployError("the role is in use"),
+        pytest.param(
+            RuntimeError("the role is in use"),
+            marks=pytest.mark.xfail(
+                strict=True, reason="Session._remove: what is no SebsError (an SDK's own exception) stops the clean-up half-way"
+            ),
+        ),
+    ],
+    ids=repr,
+)
+def test_one_removal_that_fails_does_not_stop_the_rest_and_is_told(session, much, fault):
+    much.faults.remove["job/j"] = fault
+    removals = {removal.resource.key: removal for removal in session.cleanup()}
+    assert "the role is in use" in removals["job/j"].error
+    assert not removals["job/j"].removed
+    assert sorted(much.removed) == ["bucket/b", "role/r", "rule/x", "rule/y", "table/t"]
+
+
+def test_resources_that_depend_on_each_other_in_a_circle_are_a_defect_of_the_plugin(session, world):
+    world.extra_resources = [resource("a/a", "b/b"), resource("b/b", "a/a")]
+    with pytest.raises(sebs.PluginError, match="double: resources depend on each other in a circle"):
+        session.cleanup()
+    assert world.removed == []
+
+
+def test_a_function_that_was_removed_is_deployed_anew(session, echo, world):
+    run(session, echo)
+    session.cleanup()
+    assert run(session, echo).summary().failures == 0
+    assert world.count("deploy") == 2
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------------
+
+
+def everything_below(folder):
+    return b"\n".join(path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file())
+
+
+def test_secrets_are_nowhere_on_disk_and_in_no_log(open_session, echo, world, tmp_path, caplog, capfd):
+    caplog.set_level("DEBUG")
+    token, key = "planted-token-7f3a", "planted-key-91bc"
+    observer = Watching()
+    session = open_session(token=token, observers=[observer])
+    result = session.run(
+        echo, "test", load=sebs.Closed(repetitions=2), secrets={"API_KEY": key}, keep_outputs=True, trigger="http"
+    )
+    result.save(tmp_path / "copy")
+    for failing in ({"fail": "x"},):
+        session.run(echo, payload=failing, secrets={"API_KEY": key})
+    world.faults.deploy = "no"
+    with pytest.raises(sebs.DeployError):
+        session.run(echo, "small", secrets={"API_KEY": key + "2"})
+    assert world.secrets_seen[0] == {"API_KEY": key}
+    assert session.settings.token.get_secret_value() == token
+    written = everything_below(tmp_path)
+    out, err = capfd.readouterr()
+    for secret in (token, key):
+        assert secret.encode() not in written
+        assert secret not in caplog.text
+        assert secret not in out + err
+        assert secret not in repr(observer.events)
+        assert secret not in repr(result.manifest)
+    assert "token" not in result.manifest.settings
+    assert result.manifest.settings["flavour"] == "plain"
+
+
+def test_a_secret_in_settings_is_not_shown_when_another_setting_is_wrong(open_session):
+    with pytest.raises(sebs.ConfigError) as refused:
+        open_session(token="planted-token-7f3a", workers="many")
+    assert "planted" not in str(refused.value)
+
+
+def test_scratch_folders_of_all_sessions_are_gone(open_session, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    os.mkdir(tmp_path / "temporary")  # noqa: PTH102
+    for _ in range(3):
+        open_session().close()
+    assert list((tmp_path / "temporary").glob("sebs-*")) == []
