@@ -156,7 +156,9 @@ class Benchmark:
         module = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit: the program is ours, not the benchmark's to end
             raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
         if not callable(getattr(module, "generate_input", None)):
             raise ConfigError(f"{path} has no function generate_input(size)")

@@ -6,6 +6,7 @@ finds all of it or nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -90,18 +91,28 @@ class Cache:
     def resources_id(self) -> str:
         """Eight characters in the names of all that this user makes; made on first need."""
         path = self.folder / "resources_id"
+        known = self._text(path)
+        if known is not None:
+            return known
+        with self._writing():
+            handle, temporary = tempfile.mkstemp(prefix=".resources_id.", dir=self.folder)
+            try:
+                with os.fdopen(handle, "w") as file:
+                    file.write(secrets.token_hex(4))
+                # A link is made at once or not at all: of several first sessions one makes it, the others read it.
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)
+            finally:
+                Path(temporary).unlink(missing_ok=True)
+        return self._text(path) or ""
+
+    def _text(self, path: Path) -> str | None:
         try:
             return path.read_text().strip()
         except FileNotFoundError:
-            pass
-        with self._writing():
-            try:
-                # Exclusive: of several first sessions at once, one writes and the others read.
-                with path.open("x") as file:
-                    file.write(secrets.token_hex(4))
-            except FileExistsError:
-                pass
-        return path.read_text().strip()
+            return None
+        except OSError as error:
+            raise CacheError(f"{path} cannot be read: {error.strerror}. Mend the folder, or use --cache-dir.") from error
 
     @contextmanager
     def building(self) -> Iterator[Path]:

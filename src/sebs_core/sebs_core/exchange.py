@@ -5,12 +5,14 @@ These are plain dataclasses, not records: one is made per invocation, and none i
 
 from __future__ import annotations
 
+import datetime
 import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sebs_core.models import ERROR_KINDS
+
 if TYPE_CHECKING:
-    import datetime
     from collections.abc import Mapping
 
 __all__ = ["Exchange", "Fields", "Request", "Response", "Sink", "fields_from_envelope"]
@@ -42,6 +44,8 @@ class Fields:
     """What a platform reads from a response; names and meanings are the row's columns. None: not told."""
 
     request_id: str | None = None
+    status: int | None = None
+    """Where no HTTP response tells it."""
     error: str | None = None
     error_detail: str | None = None
     instance_id: str | None = None
@@ -88,6 +92,25 @@ class Exchange:
     """Already known, where no HTTP response tells them (``sebs_invoke``)."""
 
 
+ENVELOPE: dict[str, type] = {
+    **dict.fromkeys(("request_id", "instance_id", "generation"), str),
+    **dict.fromkeys(("instance_sequence", "instance_uptime_us", "handler_us", "import_us", "init_us"), int),
+    **dict.fromkeys(("begin_us", "end_us"), int),
+    **dict.fromkeys(("measurement", "error"), dict),
+}
+"""Keys of the shim's envelope that become columns."""
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if value is None:
+        return True
+    if kind is int:
+        return type(value) is int and -(2**63) <= value < 2**63
+    if kind is dict and isinstance(value, dict):
+        return value.get("kind") is None or value["kind"] in ERROR_KINDS
+    return isinstance(value, kind)
+
+
 class Sink(Protocol):
     """Where an engine delivers exchanges."""
 
@@ -120,11 +143,14 @@ def fields_from_envelope(body: bytes) -> Fields:
     if not isinstance(envelope, dict) or "sebs" not in envelope:
         shown = body[:200].decode("utf-8", "replace")
         return Fields(error="bad_response", error_detail=f"the answer is not from a SeBS shim: {shown!r}")
+    for key, kind in ENVELOPE.items():
+        if not _fits(envelope.get(key), kind):
+            return Fields(error="bad_response", error_detail=f"the shim's {key} is {envelope[key]!r:.80}, not {kind.__name__}")
     error = envelope.get("error") or {}
-    detail = f"{error['type']}: {error['message']}" if error else None
+    detail = f"{error.get('type', 'error')}: {error.get('message', '')}" if error else None
     return Fields(
         request_id=envelope.get("request_id"),
-        error=error.get("kind"),
+        error=error.get("kind", "function_error") if error else None,
         error_detail=detail,
         instance_id=envelope.get("instance_id"),
         instance_sequence=envelope.get("instance_sequence"),

@@ -1,7 +1,7 @@
 """What the program stores: records that survive versions and missing plugins.
 
 A `Record` is frozen and keeps fields it does not know. A `Tagged` record is the root of a family: a plugin subclasses it
-with a tag (``class AwsFunction(Function, tag="aws")``), and wherever a ``Function`` is read, the tag decides the class.
+with a tag (``class MyFunction(Function, tag="mine")``), and wherever a ``Function`` is read, the tag decides the class.
 Without the plugin the record loads as the root with every field kept, and is written back identically.
 
 Units stand in the names (``_us`` microseconds, ``_ns`` nanoseconds, ``_mb`` MiB, ``_s`` seconds). Secrets are never in a
@@ -93,7 +93,7 @@ class Tagged(Record):
     def _choose_class(cls, data: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
         if isinstance(data, Mapping):
             data = {"tag": cls._own_tag, **data}
-            chosen = cls._family.get(data["tag"])
+            chosen = cls._family.get(data["tag"]) if isinstance(data["tag"], str) else None
             if chosen is not None and chosen is not cls and issubclass(chosen, cls):
                 return chosen.model_validate(data)
         return handler(data)

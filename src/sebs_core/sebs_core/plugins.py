@@ -10,14 +10,14 @@ import difflib
 import functools
 import inspect
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from sebs_core import builtin
-from sebs_core.errors import ConfigError, PluginError, SebsError, StageMissingError, UnknownPlatformError
+from sebs_core.errors import ConfigError, PluginError, StageMissingError, UnknownPlatformError
 from sebs_core.hookspecs import DiscoveryHooks, StageHooks
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ class _Manager(pluggy.PluginManager):
         """Register `plugin`; every breach of the contract is a `PluginError` that begins with its name."""
         if isinstance(plugin, type):
             raise PluginError(f"{name}: registered the class {plugin.__name__}; forgotten the ()?")
+        if self.is_registered(plugin):
+            raise PluginError(f"{name}: this module is already registered, as {self.get_name(plugin)}")
+        if self.has_plugin(name):  # one distribution may bring several plugins
+            name = f"{name} ({getattr(plugin, '__name__', type(plugin).__name__)})"
         try:
             self.register(plugin, name)
         except PluginError as error:
@@ -135,15 +139,36 @@ class Plugins:
     def _offered(self, hook: str) -> list[tuple[InstalledPlugin, Any]]:
         """What every plugin answers to a discovery hook, with who answered; a plugin that raises is skipped with a warning."""
         offered: list[tuple[InstalledPlugin, Any]] = []
-        for plugin in self.installed:
+        for place, plugin in enumerate(self.installed):
             implementation = getattr(plugin.module, hook, None)
-            if implementation is None:
+            if implementation is None or plugin.error:
                 continue
             try:
                 offered += [(plugin, offer) for offer in implementation()]
             except Exception as error:
-                logger.warning("%s: %s failed: %s: %s", plugin.label, hook, type(error).__name__, error)
+                self.installed[place] = replace(plugin, error=f"{hook} failed: {type(error).__name__}: {error}")
+                logger.warning("plugin %s: %s", plugin.label, self.installed[place].error)
         return offered
+
+    def _only(self, hook: str, what: str) -> dict[str, tuple[Any, InstalledPlugin]]:
+        """What is offered by its name; `PluginError` where two offer the same one: installing must not change numbers."""
+        found: dict[str, tuple[Any, InstalledPlugin]] = {}
+        for plugin, offer in self._offered(hook):
+            if offer.name in found:
+                who = f"{found[offer.name][1].label} and {plugin.label}"
+                raise PluginError(f"the {what} {offer.name!r} is offered by {who}: uninstall one of them")
+            found[offer.name] = (offer, plugin)
+        return found
+
+    def add_commands(self, cli: Any) -> None:
+        """Let plugins add to the command line; one that cannot is left out with a warning."""
+        for plugin in self.installed:
+            implementation = getattr(plugin.module, "sebs_commands", None)
+            if implementation is not None:
+                try:
+                    implementation(cli)
+                except Exception as error:
+                    logger.warning("plugin %s could not add its commands: %s: %s", plugin.label, type(error).__name__, error)
 
     def platforms(self) -> list[PlatformInfo]:
         """Every platform that an installed plugin offers, by name."""
@@ -154,17 +179,13 @@ class Plugins:
 
         Raises `UnknownPlatformError` when nobody offers it, `PluginError` when its plugin is broken or two plugins offer it.
         """
-        offers = self._offered("sebs_platforms")
-        found = [(info, plugin) for plugin, info in offers if info.name == name]
-        if len(found) > 1:
-            who = " and ".join(plugin.label for _, plugin in found)
-            raise PluginError(f"the platform {name!r} is offered by {who}: uninstall one of them")
-        if found:
-            return found[0]
+        offered = self._only("sebs_platforms", "platform")
+        if name in offered:
+            return offered[name]
         for plugin in self.installed:
             if plugin.error and name in (plugin.name, plugin.distribution, plugin.distribution.removeprefix("sebs-")):
                 raise PluginError(f"the plugin for {name!r} ({plugin.label}) could not be loaded: {plugin.error}")
-        names = sorted({info.name for _, info in offers})
+        names = sorted(offered)
         near = difflib.get_close_matches(name, names, 1)
         hint = f"Did you mean {near[0]}? Otherwise, if" if near else "If"
         raise UnknownPlatformError(
@@ -178,14 +199,15 @@ class Plugins:
 
     def language(self, name: str) -> Language:
         """The language of this name; `PluginError` when no plugin builds it."""
-        offered: dict[str, Language] = {language.name: language for _, language in self._offered("sebs_languages")}
+        offered = self._only("sebs_languages", "language")
         if name not in offered:
             raise PluginError(f"nothing installed builds packages in {name}. Known languages: {', '.join(sorted(offered))}.")
-        return offered[name]
+        language: Language = offered[name][0]
+        return language
 
     def extensions(self, names: Sequence[str]) -> list[tuple[Extension, InstalledPlugin]]:
         """The chosen extensions, in this order; `ConfigError` for one that nobody offers."""
-        offered = {extension.name: (extension, plugin) for plugin, extension in self._offered("sebs_extensions")}
+        offered = self._only("sebs_extensions", "extension")
         for name in names:
             if name not in offered:
                 known = ", ".join(sorted(offered)) or "none"
@@ -225,8 +247,6 @@ class Stages:
                 continue
             try:
                 implementation.function(*[event for name in implementation.argnames if name == "event"])
-            except SebsError:
-                raise
             except Exception:
                 self._observers_failed.add(implementation.plugin_name)
                 logger.exception("%s failed as an observer and is not asked again", implementation.plugin_name)

@@ -7,6 +7,7 @@ Arrow comes from arro3, which holds the whole format in a few megabytes. Tables 
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from arro3.core import Array, DataType, Field, Table, struct_array
@@ -64,7 +65,7 @@ def row_of(exchange: Exchange, fields: Fields, phase: str, function: str, genera
         "response_us": None if finished is None else (finished - exchange.scheduled_ns) // 1000,
         "error": exchange.error or fields.error,
         "error_detail": exchange.error_detail or fields.error_detail,
-        "status": None if exchange.response is None else exchange.response.status,
+        "status": fields.status if exchange.response is None else exchange.response.status,
         "cold": cold,
         "cold_kind": (fields.cold_kind or "unknown") if cold else None,
         "response_bytes": None if exchange.response is None else len(exchange.response.body),
@@ -76,7 +77,9 @@ def row_of(exchange: Exchange, fields: Fields, phase: str, function: str, genera
 
 def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows as they are written to ``rows/``."""
-    columns: dict[str, Any] = {name: Array([row.get(name) for row in rows], kind) for name, kind in COLUMNS.items()}
+    columns: dict[str, Any] = {}
+    for name, kind in COLUMNS.items():
+        columns[name] = Array([_fitting(row.get(name), kind) for row in rows], kind)
     for name in ("provider", "measurement"):
         texts = [None if row.get(name) is None else json.dumps(row[name]) for row in rows]
         columns[name] = Array(texts, TEXT)
@@ -116,11 +119,14 @@ def _kind(values: Sequence[Any]) -> DataType:
     present = [value for value in values if value is not None]
     if present and all(isinstance(value, bool) for value in present):
         return BOOL
-    if present and all(isinstance(value, int) and not isinstance(value, bool) for value in present):
+    if present and all(_is_int64(value) for value in present):
         return INT
-    if present and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in present):
-        return FLOAT
-    return TEXT
+    numbers = all(_is_int64(value) or isinstance(value, float) for value in present)
+    return FLOAT if present and numbers else TEXT
+
+
+def _is_int64(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
 def _fitting(value: Any, kind: DataType) -> Any:
@@ -128,10 +134,12 @@ def _fitting(value: Any, kind: DataType) -> Any:
     if value is None:
         return None
     if kind == TEXT:
-        return value if isinstance(value, str) else json.dumps(value)
-    if kind == INT and isinstance(value, float):
-        return round(value)
-    fits = isinstance(value, bool) if kind == BOOL else isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not fits:
-        return None
-    return float(value) if kind == FLOAT else value
+        text = value if isinstance(value, str) else json.dumps(value)
+        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    if kind == BOOL:
+        return value if isinstance(value, bool) else None
+    if kind == FLOAT:
+        return float(value) if _is_int64(value) or isinstance(value, float) else None
+    if isinstance(value, float) and math.isfinite(value):
+        value = round(value)
+    return value if _is_int64(value) else None

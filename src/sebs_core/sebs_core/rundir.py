@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import time
 from pathlib import Path
@@ -97,7 +98,10 @@ class RunDirectory:
         place = f"rows/{self._next('rows', '.arrow'):06}.arrow"
         temporary = self.path / f"{place}.tmp"
         try:
-            write_ipc(rows_table(rows), temporary)
+            # Through memory: arro3 does not tell what was wrong with a file.
+            written = io.BytesIO()
+            write_ipc(rows_table(rows), written)
+            temporary.write_bytes(written.getbuffer())
             temporary.replace(self.path / place)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -128,12 +132,14 @@ class RunDirectory:
         """Make ``result.parquet`` from rows and metrics, and return it. Pure: the same files give the same table."""
         told: dict[str, dict[str, Any]] = {}
         for file in sorted((self.path / "metrics").glob("*.json")):
-            for request, values in Metrics.model_validate_json(file.read_bytes()).values.items():
+            for request, values in _metrics(file).values.items():
                 told.setdefault(request, {}).update({name: value for name, value in values.items() if value is not None})
         table = joined_table(self.rows(), told)
         temporary = self.path / "result.parquet.tmp"
         try:
-            write_parquet(table, temporary, compression="zstd(3)")
+            written = io.BytesIO()
+            write_parquet(table, written, compression="zstd(3)")
+            temporary.write_bytes(written.getbuffer())
             temporary.replace(self.path / "result.parquet")
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -148,6 +154,13 @@ class RunDirectory:
             write_atomically(self.path / place, content)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
+
+
+def _metrics(file: Path) -> Metrics:
+    try:
+        return Metrics.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StorageError(f"{file} cannot be read: {error}. Remove it, and collect the metrics again.") from error
 
 
 def _cannot_write(path: Path, error: OSError) -> StorageError:

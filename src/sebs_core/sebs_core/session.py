@@ -278,12 +278,12 @@ class Session:
 
     def trigger(self, function: Function, kind: str) -> Trigger:
         """The function's trigger of this kind, made if need be."""
-        known = function.trigger(kind)
+        current = self._cache.function(self.platform, function.name) or function
+        known = function.trigger(kind) or current.trigger(kind)
         if known is not None:
             return known
         self._check_trigger(kind)
         made: Trigger = self.stages.call("sebs_create_trigger", function=function, kind=kind, asynchronous=False)
-        current = self._cache.function(self.platform, function.name) or function
         self._cache.keep_function(current.model_copy(update={"triggers": (*current.triggers, made)}))
         return made
 
@@ -315,8 +315,8 @@ class Session:
             return Removal(resource, removed=False)
         try:
             removed = bool(self.stages.call("sebs_remove", resource=resource))
-        except SebsError as error:
-            return Removal(resource, removed=False, error=str(error))
+        except Exception as error:  # an SDK may raise anything: the rest must go all the same
+            return Removal(resource, removed=False, error=str(error) if isinstance(error, SebsError) else repr(error))
         if resource.kind == "function":
             self._cache.forget_function(self.platform, resource.name)
         return Removal(resource, removed)
@@ -378,6 +378,9 @@ class Session:
             package = None if rebuild else self._cache.package(self.platform, inputs)
             if package is not None:
                 note.reused = True
+                # What the benchmark asks for is no input of the package: it may have changed since.
+                asked = {"memory_mb": benchmark.config.memory, "timeout_s": benchmark.config.timeout}
+                package = package.model_copy(update={"benchmark": benchmark.name, **asked})
             else:
                 note.reason = "a rebuild was asked for" if rebuild else "nothing was built from these inputs yet"
                 loose = unpinned(sources.requirements)

@@ -7,7 +7,6 @@ machine could not do it; 130 interrupted.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, ClassVar
@@ -66,8 +65,7 @@ def run(arguments: list[str]) -> int:
     try:
         from sebs_core.plugins import installed
 
-        # With --help alone nothing is loaded but what plugins add to the root.
-        installed().manager.hook.sebs_commands(cli=cli)
+        installed().add_commands(cli)
         status = cli.main(args=arguments, prog_name="sebs", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -80,10 +78,10 @@ def run(arguments: list[str]) -> int:
     except SebsError as error:
         click.echo(f"error: {error}", err=True)
         return error.exit_status
-    except BrokenPipeError:
-        # Whoever read our output has left: what is written at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except SystemExit as stop:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+            return 141  # click's answer to a reader that has left; as a shell reports SIGPIPE
+        return stop.code if isinstance(stop.code, int) else 3
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         click.echo(f"error: a defect in sebs or in a plugin: {type(error).__name__}: {error} (-v shows where)", err=True)

@@ -23,6 +23,7 @@ __all__ = [
     "option",
     "platform_options",
     "read_config",
+    "settings_option",
     "verbose_option",
 ]
 
@@ -95,6 +96,10 @@ def _use_config(ctx: click.Context, _param: click.Parameter, path: Path | None) 
         if isinstance(parameter, click.Option) and parameter.name:
             known[parameter.name] = parameter.name
             known |= {name.lstrip("-").replace("-", "_"): parameter.name for name in parameter.opts}
+            for name in parameter.secondary_opts:  # the other half of a switch, as warm is of cold
+                known[name.lstrip("-").replace("-", "_")] = parameter.name
+                if isinstance(values.get(name.lstrip("-")), bool):
+                    values[name.lstrip("-")] = not values[name.lstrip("-")]
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"the configuration {path} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}")
@@ -113,6 +118,14 @@ json_option = option("--json", "as_json", is_flag=True, help="One JSON object on
 verbose_option = option(
     "-v", "--verbose", count=True, expose_value=False, is_eager=True, callback=_be_verbose, help="Say more (-vv: all)."
 )
+settings_option = option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_assignments,
+    help="A setting of the platform. Repeatable.",
+)
 config_option = option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -128,8 +141,7 @@ def platform_options(command: Command) -> Command:
     for decorate in (
         option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where packages are kept."),
         option("--extension", "extensions", multiple=True, help="Let this extension replace stages. Repeatable."),
-        option("--set", "settings", multiple=True, metavar="KEY=VALUE", callback=_assignments,
-               help="A setting of the platform. Repeatable."),
+        settings_option,
         option("--platform", default="local", help="Where to run."),
         option("--benchmarks", "folders", multiple=True, type=click.Path(path_type=Path),
                help="A folder with benchmarks, looked at first. Repeatable."),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sebs_core.cli.options import json_option, verbose_option
+from sebs_core.cli.options import json_option, settings_option, verbose_option
 from sebs_core.cli.output import print_json, print_table
+from sebs_core.errors import ConfigError
+from sebs_core.settings import validated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["group"]
 
@@ -50,9 +55,10 @@ def list_platforms(as_json: bool) -> None:
 
 @group.command()
 @click.argument("name", required=False)
+@settings_option
 @json_option
 @verbose_option
-def doctor(name: str | None, as_json: bool) -> int:
+def doctor(name: str | None, settings: dict[str, str], as_json: bool) -> int:
     """Check what platform NAME (all, if none is given) needs on this machine, and say how to mend it."""
     from sebs_core.plugins import installed
 
@@ -60,7 +66,12 @@ def doctor(name: str | None, as_json: bool) -> int:
     infos = [plugins.platform(name)[0]] if name else plugins.platforms()
     rows = []
     for info in infos:
-        checks = info.doctor(info.settings()) if info.doctor else [("checks", True, "this platform has none of its own")]
+        checks: Sequence[tuple[str, bool, str]]
+        try:
+            made = validated(info.settings, settings if name else {}, f"the platform {info.name}")
+            checks = info.doctor(made) if info.doctor else [("checks", True, "this platform has none of its own")]
+        except ConfigError as error:
+            checks = [("settings", False, f"{error} (--set KEY=VALUE)")]
         rows += [{"name": info.name, "check": check, "ok": ok, "found": found} for check, ok, found in checks]
     for plugin in plugins.installed:
         if plugin.error and not name:

@@ -140,7 +140,8 @@ class _Client:
         handle = self.handle
         handle.setopt(pycurl.NOSIGNAL, 1)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS)
-        handle.setopt(pycurl.NOPROXY, ",".join(filter(None, (LOOPBACK, os.environ.get("no_proxy", "")))))
+        exceptions = (LOOPBACK, os.environ.get("no_proxy"), os.environ.get("NO_PROXY"))
+        handle.setopt(pycurl.NOPROXY, ",".join(filter(None, exceptions)))
         handle.setopt(pycurl.WRITEFUNCTION, self._take)
         handle.setopt(pycurl.HEADERFUNCTION, self.header_lines.append)
         handle.setopt(pycurl.READFUNCTION, self._give)
@@ -195,7 +196,7 @@ class _Client:
         ready_us, first_us, total_us = (
             info(pycurl.PRETRANSFER_TIME_T), info(pycurl.STARTTRANSFER_TIME_T), info(pycurl.TOTAL_TIME_T),
         )  # fmt: skip
-        if ready_us:
+        if ready_us and info(pycurl.REQUEST_SIZE):  # a refused connection has the first, too
             made.connected_ns = made.sent_ns + ready_us * 1000
             made.connection = "new" if info(pycurl.NUM_CONNECTS) else "reused"
             self._phases(made)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sebs_core.errors import ConfigError, PackagingError
 from sebs_core.models import FunctionConfig, Package, Runtime
-from sebs_core.packaging.archive import files_of, folder_digest, folder_size, zip_folder
+from sebs_core.packaging.archive import executable, files_of, folder_digest, folder_size, zip_folder
 
 if TYPE_CHECKING:
     from sebs_core.benchmark import Benchmark
@@ -57,7 +57,10 @@ class Sources:
         config, runtime = self.config, self.runtime
         parts: dict[str, Any] = {
             "layout": LAYOUT,
-            "files": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(self.files.items())},
+            "files": {
+                name: [hashlib.sha256(path.read_bytes()).hexdigest(), executable(path)]
+                for name, path in sorted(self.files.items())
+            },
             "texts": self.texts,
             "requirements": runtime.requirements,
             "target": runtime.wheel_platform or sysconfig.get_platform(),
@@ -72,7 +75,8 @@ class Sources:
 
 def unpinned(requirements: list[str]) -> list[str]:
     """Those requirements whose version may be another one tomorrow."""
-    return [line for line in requirements if not re.search(r"===?[^=*]+$|@\s", line.split(";")[0].strip())]
+    versions = ((line, line.split(";")[0].split(" --")[0].strip()) for line in requirements)
+    return [line for line, version in versions if "@" not in version and not re.search(r"===?[^=*]+$", version)]
 
 
 def stage(sources: Sources, folder: Path) -> dict[str, str]:
@@ -86,7 +90,7 @@ def stage(sources: Sources, folder: Path) -> dict[str, str]:
                 raise PackagingError(f"a dependency of {sources.benchmark.name} brings a file {name}, which is SeBS' own name")
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-            target.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+            target.chmod(0o755 if executable(path) else 0o644)
     except OSError as error:
         raise PackagingError(
             f"the package of {sources.benchmark.name} could not be written to {folder}: {error.strerror or error}. "

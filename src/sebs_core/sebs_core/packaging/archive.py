@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["files_of", "folder_digest", "folder_size", "zip_folder"]
+__all__ = ["executable", "files_of", "folder_digest", "folder_size", "zip_folder"]
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip can hold."""
@@ -28,6 +28,8 @@ def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in folder.rglob("*"):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise PackagingError(f"{path} is a link that leads out of {folder}: put the file itself there")
+        if path.is_symlink() and path.is_dir():
+            raise PackagingError(f"{path} is a link to a folder: put the folder itself there")
         if path.is_file():
             found.append((path.relative_to(folder).as_posix(), path))
         elif not path.is_dir():
@@ -35,7 +37,8 @@ def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
     return iter(sorted(found))
 
 
-def _executable(path: Path) -> bool:
+def executable(path: Path) -> bool:
+    """Whether its owner may run it: the only permission that a package keeps."""
     return bool(path.stat().st_mode & 0o100)
 
 
@@ -44,7 +47,7 @@ def folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for name, path in files_of(folder):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{len(name.encode())} {name} {'x' if _executable(path) else '-'} {content}\n".encode())
+        digest.update(f"{len(name.encode())} {name} {'x' if executable(path) else '-'} {content}\n".encode())
     return digest.hexdigest()
 
 
@@ -59,6 +62,6 @@ def zip_folder(folder: Path, archive: Path) -> None:
         for name, path in files_of(folder):
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.create_system = 3  # Unix, wherever this runs
-            entry.external_attr = (0o100755 if _executable(path) else 0o100644) << 16
+            entry.external_attr = (0o100755 if executable(path) else 0o100644) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
             target.writestr(entry, path.read_bytes())

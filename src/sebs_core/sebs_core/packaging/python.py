@@ -47,7 +47,8 @@ def install(folder: Path, requirements: Sequence[str], runtime: Runtime, config:
     command += ["--link-mode", "copy", "--requirements", "-"]
     if runtime.wheel_platform:
         command += ["--python-platform", runtime.wheel_platform]
-    # uv reads a pyproject.toml above the working directory: in the new folder's parent there is none of ours.
+    # uv takes settings from the nearest uv.toml or pyproject.toml above: an empty one here keeps a user's project out of it.
+    (folder.parent / "uv.toml").touch()
     environment = {
         key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "UV_CONSTRAINT", "UV_OVERRIDE")
     }

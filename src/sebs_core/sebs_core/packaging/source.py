@@ -1,22 +1,24 @@
 """The source of one function as a module that stands alone.
 
-The function's text is parsed; each name it takes from its module is resolved: other functions and classes of that module by
+The function is compiled, and each name that it takes from its module is resolved: functions and classes of that module by
 their own source, modules by an import, plain constants by their value. What cannot travel is refused with its name.
 """
 
 from __future__ import annotations
+import __future__ as future
 
 import ast
+import dis
 import inspect
 import sys
 import textwrap
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sebs_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["standalone_source"]
 
@@ -27,26 +29,25 @@ def standalone_source(handler: Callable[[Any], Any]) -> str:
         raise ConfigError(f"a benchmark is made from a plain function, not from {type(handler).__name__} {handler!r}")
     if handler.__name__ == "<lambda>":
         raise ConfigError("a lambda cannot become a benchmark: define it with def")
-    if handler.__closure__:
-        names = ", ".join(handler.__code__.co_freevars)
+    inner = inspect.unwrap(handler)
+    if inner.__closure__:
+        names = ", ".join(inner.__code__.co_freevars)
         raise ConfigError(f"{handler.__name__} uses variables of the function around it ({names}): pass them in the payload")
-    collector = _Collector(handler.__globals__, handler.__module__)
+    collector = _Collector(inner.__globals__, inner.__module__)
     collector.definition(handler)
-    parts = ["from __future__ import annotations", "", *sorted(collector.imports), "", *collector.constants]
-    parts += ["", *collector.definitions]
+    parts = ["from __future__ import annotations", "", *sorted(collector.imports), "", *collector.definitions]
     if handler.__name__ != "handler":
         parts.append(f"handler = {handler.__name__}")
     return "\n".join(parts) + "\n"
 
 
 class _Collector:
-    """Gathers definitions, callees before callers."""
+    """Gathers definitions, what is used before what uses it."""
 
     def __init__(self, namespace: dict[str, Any], module: str) -> None:
         self.namespace = namespace
         self.module = module
         self.imports: set[str] = set()
-        self.constants: list[str] = []
         self.definitions: list[str] = []
         self._seen: set[str] = set()
 
@@ -58,56 +59,62 @@ class _Collector:
             raise ConfigError(
                 f"the source of {thing.__name__} cannot be found; define it in a file or a notebook cell"
             ) from None
-        tree = ast.parse(source)
-        for name in _names_loaded(tree):
-            self.name(name, thing.__name__)
+        # With this flag annotations are not evaluated, here as in the module that is written.
+        code = compile(source, "<function>", "exec", flags=future.annotations.compiler_flag, dont_inherit=True)
+        for path in _names_taken(code):
+            self._take(path, thing.__name__)
         self.definitions.append(source)
 
-    def name(self, name: str, user: str) -> None:
+    def _take(self, path: list[str], user: str) -> None:
+        name = path[0]
+        if name not in self.namespace or name.startswith("__"):
+            return  # a builtin, or what does not exist: then the function fails there as it would here
+        value = self.namespace[name]
+        if isinstance(value, ModuleType):
+            self._import(value.__name__, name, path[1:])
+            return
         if name in self._seen:
             return
-        if name not in self.namespace:
-            return  # a builtin, a local name, or one that does not exist: then the function fails as it would here
         self._seen.add(name)
-        value = self.namespace[name]
         home, own = getattr(value, "__module__", None), getattr(value, "__name__", "")
-        if isinstance(value, ModuleType):
-            self.imports.add(f"import {own}" + ("" if own == name else f" as {name}"))
-        elif (inspect.isfunction(value) or inspect.isclass(value)) and home == self.module:
+        has_source = inspect.isfunction(value) or inspect.isclass(value) or hasattr(value, "__wrapped__")
+        if home == self.module and has_source:
             self.definition(value)
             if own != name:
                 self.definitions.append(f"{name} = {own}")
-        elif home and getattr(sys.modules.get(home), own, None) is value:
+        elif home != self.module and home and getattr(sys.modules.get(home), own, None) is value:
             self.imports.add(f"from {home} import {own}" + ("" if own == name else f" as {name}"))
         else:
-            self.constants.append(f"{name} = {_literal(name, value, user)}")
+            self.definitions.append(f"{name} = {_literal(name, value, user)}")
+
+    def _import(self, module: str, name: str, attributes: list[str]) -> None:
+        """Import the module under its name here, and those of its submodules that are reached through it."""
+        self.imports.add(f"import {module}" + ("" if name == module else f" as {name}"))
+        for attribute in attributes:
+            module = f"{module}.{attribute}"
+            if module not in sys.modules:
+                return
+            self.imports.add(f"import {module}")
 
 
-def _names_loaded(tree: ast.AST) -> list[str]:
-    """Names read anywhere but in annotations, which ``from __future__ import annotations`` leaves unevaluated."""
-    found: list[str] = []
-
-    class Visitor(ast.NodeVisitor):
-        def visit_Name(self, node: ast.Name) -> None:
-            if isinstance(node.ctx, ast.Load):
-                found.append(node.id)
-
-        def visit_arg(self, node: ast.arg) -> None:
-            pass
-
-        def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-            if node.value is not None:
-                self.visit(node.value)
-
-        def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-            for part in (*node.decorator_list, node.args, *node.body):
-                self.visit(part)
-
-        visit_FunctionDef = _function  # noqa: N815
-        visit_AsyncFunctionDef = _function  # noqa: N815
-
-    Visitor().visit(tree)
-    return found
+def _names_taken(code: CodeType) -> Iterator[list[str]]:
+    """Each global that the code reads, with the attributes read from it: ``["os", "path", "join"]``."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_NAME"}
+    path: list[str] = []
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and path:
+            path.append(instruction.argval)
+            continue
+        if path:
+            yield path
+        path = []
+        if instruction.opname == "LOAD_GLOBAL" or (instruction.opname == "LOAD_NAME" and instruction.argval not in own):
+            path = [instruction.argval]
+    if path:
+        yield path
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_taken(constant)
 
 
 def _literal(name: str, value: Any, user: str) -> str:

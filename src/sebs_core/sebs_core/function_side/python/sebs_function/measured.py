@@ -62,7 +62,7 @@ class Measured:
             error = error or _described("function_error", cause)
         if error is None:
             if isinstance(event, dict) and "__sebs__" in event:
-                hold_s = event.pop("__sebs__").get("hold_ms", 0) / 1000
+                hold_s = _seconds(event.pop("__sebs__"))
             begin_us = time.time_ns() // 1000
             begin_ns = time.perf_counter_ns()
             try:
@@ -110,6 +110,11 @@ def _load_handler():
     if not callable(handler):
         raise TypeError("function/function.py has a handler that cannot be called")
     return handler
+
+
+def _seconds(asked):
+    hold_ms = asked.get("hold_ms") if isinstance(asked, dict) else None
+    return hold_ms / 1000 if isinstance(hold_ms, (int, float)) and 0 < hold_ms < 60_000 else 0
 
 
 def _described(kind, error):
