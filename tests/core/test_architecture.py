@@ -111,18 +111,11 @@ PROVIDERS = re.compile(r"aws|\bazure|\bgcp\b|google|openwhisk|knative|\bgcf\b|am
 LAMBDA = re.compile(r"(?<![<\w])lambdas?(?![\w>])", re.IGNORECASE)
 ABOUT_THE_KEYWORD = {"benchmark", "packaging/source"}
 """Where `Benchmark.from_function` explains that Python's own lambdas cannot travel."""
-KNOWN_TO_NAME_ONE = pytest.mark.xfail(strict=True, reason="models.py names a provider in its docstring (line 4)")
 MAY_SAY_LOCAL = {"session": "connect's default", "cli/options": "--platform's default", "__init__": "the example of connect",
                  "plugins": "what to install first"}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(name, marks=KNOWN_TO_NAME_ONE) if name == "models" else name
-        for name in sorted(MODULES)
-    ],
-)
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_no_providers_name_occurs(module):
     text = MODULES[module].read_text()
     assert [line for line in text.splitlines() if PROVIDERS.search(line)] == []

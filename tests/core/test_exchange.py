@@ -42,11 +42,6 @@ def test_a_long_body_is_shown_by_its_beginning_only():
      {"instance_sequence": "0"}, {"handler_us": 1.5}, {"handler_us": 2**70}, {"request_id": 7}, {"generation": ["x"]}],
     ids=str,
 )  # fmt: skip
-@pytest.mark.xfail(
-    strict=True,
-    reason="fields_from_envelope believes the types of whatever calls itself an envelope: TypeError or KeyError here, or "
-    "OverflowError in rows_table, ends the whole run",
-)
 def test_an_envelope_of_another_shape_is_a_row_and_not_the_end_of_the_run(wrong):
     from sebs_core.exchange import Exchange
     from sebs_core.rows import joined_table, row_of, rows_table

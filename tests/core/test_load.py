@@ -18,11 +18,6 @@ def test_impossible_loads_are_refused(wrong):
         sebs.Closed(**wrong)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="exchange.Request names datetime only for type checkers, so pydantic cannot complete Plan: neither Plan(...) nor "
-    "model_dump_json() works",
-)
 def test_a_plan_is_written_without_payloads_requests_and_records():
     plan = sebs.Plan(
         load=sebs.Closed(), timeout_s=1.0, origin_ns=5, function=Function.model_construct(), trigger=Trigger(kind="http"),

@@ -114,10 +114,6 @@ def test_constraints_in_the_environment_of_whoever_runs_this_do_not_enter_the_pa
     assert install(place, ["markupsafe==3.0.3"], for_target(X86), CONFIG) == {"MarkupSafe": "3.0.3"}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="python.install: uv reads [tool.uv] of a pyproject.toml above the cache folder (--cache-dir in a project)",
-)
 def test_a_project_above_the_cache_folder_does_not_enter_the_package(package_index, place):
     (place.parent / "pyproject.toml").write_text("[tool.uv]\nconstraint-dependencies = ['markupsafe==2.1.5']\n")
     assert install(place, ["markupsafe==3.0.3"], for_target(X86), CONFIG) == {"MarkupSafe": "3.0.3"}

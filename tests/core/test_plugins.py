@@ -150,11 +150,6 @@ def test_a_plugin_whose_discovery_raises_does_not_hide_the_others(world, caplog)
     assert "sebs-aaa" in caplog.text
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Plugins._offered only logs: a plugin whose sebs_platforms raises is not listed with its error, and asking for its "
-    "platform says to pip install what is installed",
-)
 def test_asking_for_the_platform_of_a_plugin_whose_discovery_raises_tells_the_cause():
     @hookimpl
     def sebs_platforms():
@@ -165,10 +160,6 @@ def test_asking_for_the_platform_of_a_plugin_whose_discovery_raises_tells_the_ca
         plugins.platform("star")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Plugins._load registers under the label of the distribution: a second entry point of one distribution is refused",
-)
 def test_one_distribution_may_bring_two_plugins(world):
     plugins = Plugins(
         [
@@ -181,9 +172,6 @@ def test_one_distribution_may_bring_two_plugins(world):
     connect("two", plugins=plugins).close()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="_Manager.add: refusing the second registration of a module forgets the first one (_forget(plugin))"
-)
 def test_a_plugin_registered_twice_is_listed_once_more_with_the_reason_and_still_acts(world):
     told = []
 
@@ -216,7 +204,6 @@ def test_core_brings_python_and_an_unknown_language_is_refused_with_the_known_on
         plugins.language("cobol")
 
 
-@pytest.mark.xfail(strict=True, reason="Plugins.language: of two plugins that offer a language, the last silently wins")
 def test_installing_a_package_does_not_silently_replace_how_python_is_packaged(plugins):
     @hookimpl
     def sebs_languages():
@@ -265,7 +252,6 @@ def test_an_extension_that_nobody_offers_is_refused_with_those_that_are(world, o
         open_session(plugins=plugins, extensions=["elswhere"])
 
 
-@pytest.mark.xfail(strict=True, reason="Plugins.extensions: of two plugins that offer one name, the last silently wins")
 def test_one_extension_offered_by_two_plugins_is_refused(world):
     plugins = Plugins([FakeEntryPoint(name, offering(Replacing())) for name in ("first", "second")])
     with pytest.raises(PluginError, match="second"):
@@ -349,13 +335,7 @@ def test_an_object_that_was_refused_is_not_half_registered(plugins):
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        RuntimeError("cannot draw"),
-        pytest.param(
-            SebsError("cannot draw"),
-            marks=pytest.mark.xfail(strict=True, reason="Stages.tell lets a SebsError of an observer end the run"),
-        ),
-    ],
+    [RuntimeError("cannot draw"), SebsError("cannot draw")],
     ids=repr,
 )
 def test_an_observer_that_raises_is_reported_once_and_the_others_are_still_told(plugins, caplog, fault):

@@ -188,15 +188,10 @@ def test_a_value_that_a_known_column_cannot_hold_is_null_and_never_a_wrong_numbe
 @pytest.mark.parametrize(
     "metrics", [{"duration_us": float("inf")}, {"duration_us": float("nan")}, {"duration_us": 2**70}, {"own": 2**70}], ids=str
 )
-@pytest.mark.xfail(strict=True, reason="rows._fitting: numbers that 64 bits do not hold raise OverflowError or ValueError")
 def test_a_number_beyond_64_bits_does_not_lose_the_result(metrics):
     joined(a_row(0), metrics={"r0": metrics})
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="rows_table: a lone surrogate (JSON allows it, e.g. in the message of a function's error) is a UnicodeEncodeError",
-)
 @pytest.mark.parametrize("where", ["error_detail", "measurement"])
 def test_text_that_is_no_unicode_does_not_lose_the_rows(where):
     bad = json.loads('"\\ud800"')

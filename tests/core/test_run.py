@@ -51,7 +51,6 @@ def test_a_platform_that_can_only_be_called_is_measured_over_threads(world, open
         run(session, echo)
 
 
-@pytest.mark.xfail(strict=True, reason="engine/threads.py drops Invocation.status: the row's status is null over sebs_invoke")
 def test_the_status_that_the_platform_told_stands_in_the_row(session, echo):
     assert set(column(run(session, echo, trigger="library"), "status")) == {200}
 
@@ -102,15 +101,11 @@ def test_a_function_that_prints_megabytes_and_returns_ten_is_measured(session, w
     assert min(column(result, "response_bytes")) > 10_000_000
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a function's error message with a lone surrogate ends the run (rows_table: UnicodeEncodeError)"
-)
 def test_a_function_whose_error_is_no_unicode_is_a_row(session, write_benchmark):
     folder = write_benchmark("strange", code="def handler(event): raise ValueError('\\ud800')")
     assert column(run(session, folder, repetitions=1), "error") == ["function_error"]
 
 
-@pytest.mark.xfail(strict=True, reason="a measurement of a benchmark beyond 64 bits ends the run (rows: OverflowError)")
 def test_a_function_that_measures_a_huge_number_is_a_row(session, write_benchmark):
     code = "def handler(event): return {'result': 1, 'measurement': {'own': 2 ** 70}}"
     assert column(run(session, write_benchmark("huge", code=code), repetitions=1), "error") == [None]
@@ -214,6 +209,22 @@ def test_a_warm_up_goes_on_until_as_many_instances_answered_as_there_are_clients
     phases, instances = column(result, "phase"), column(result, "instance_id")
     assert len({name for name, phase in zip(instances, phases, strict=True) if phase == "warmup"}) >= 4
     assert result.summary().cold_count == 0
+
+
+def test_calls_of_the_warm_up_are_held_longer_and_longer_and_those_of_the_load_are_not(session, echo, world, monkeypatch):
+    """Otherwise a quick instance answers twice before a second one has started."""
+    monkeypatch.setattr("sebs_core.run.WARM_ROUNDS", 2)
+    lock, events, begin = threading.Lock(), [], world.invoke
+
+    def one_at_a_time(name, event):
+        events.append(json.loads(event))
+        with lock:
+            return begin(name, event)
+
+    world.invoke = one_at_a_time
+    run(session, echo, start="warm", repetitions=4, concurrency=2)
+    assert [event.pop("__sebs__", {}).get("hold_ms") for event in events] == [50, 50, 100, 100, None, None, None, None]
+    assert events == [{"value": 1}] * 8
 
 
 def test_a_warm_up_that_cannot_reach_enough_instances_says_so(session, echo, world, monkeypatch):

@@ -148,7 +148,6 @@ def test_metrics_of_a_later_collection_fill_what_the_first_did_not_know(run):
     assert [(value["duration_us"], value["memory_mb"]) for value in provider] == [(1, 7), (2, None)]
 
 
-@pytest.mark.xfail(strict=True, reason="RunDirectory.finish: a damaged file of metrics is a bare pydantic ValidationError")
 def test_damaged_metrics_are_a_storage_error(run):
     (run.path / "metrics" / "000000.json").write_text("{")
     with pytest.raises(StorageError):
@@ -198,9 +197,6 @@ def test_on_a_full_disk_rows_that_were_written_stay_readable(tiny_disk):
     assert run.manifest().state == "running"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="RunDirectory.write_rows: on a full disk arro3 raises a bare Exception, or an OSError without errno"
-)
 def test_on_a_full_disk_the_message_names_the_folder_and_says_to_free_space(tiny_disk):
     run = RunDirectory.create(tiny_disk, "run")
     _, error = fill(run)
@@ -210,9 +206,6 @@ def test_on_a_full_disk_the_message_names_the_folder_and_says_to_free_space(tiny
     assert [path.name for path in (run.path / "rows").iterdir() if not path.name.endswith(".arrow")] == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="RunDirectory.finish: arro3's write_parquet panics on a full disk (PanicException is a BaseException)"
-)
 def test_finishing_on_a_full_disk_is_a_storage_error_and_loses_no_row(tiny_disk):
     run = RunDirectory.create(tiny_disk, "run")
     written, _ = fill(run)

@@ -80,10 +80,6 @@ def test_a_function_invoked_over_threads_that_cannot_be_reached_raises_too(sessi
         session.invoke(function, {}, trigger="library")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Session.trigger: the function in the caller's hand never gets the trigger: each invoke makes and keeps one more",
-)
 def test_a_trigger_is_made_once(session, echo, world, tmp_path):
     function = session.deploy(session.package(echo))
     for _ in range(3):
@@ -158,11 +154,6 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_is_well(session, wri
     assert session.package(folder).path.is_file()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Session._package: the record found by its inputs carries name, memory and timeout of when it was built; they are "
-    "not in the inputs digest, so Session.deploy(package) uses stale ones",
-)
 @pytest.mark.parametrize("change", ["memory", "timeout", "name"])
 def test_a_reused_package_carries_what_the_benchmark_says_now(session, write_benchmark, change):
     session.package(write_benchmark())
@@ -441,15 +432,7 @@ def test_a_dry_run_lists_the_same_in_the_same_order_and_writes_nothing(session, 
 
 @pytest.mark.parametrize(
     "fault",
-    [
-        sebs.DeployError("the role is in use"),
-        pytest.param(
-            RuntimeError("the role is in use"),
-            marks=pytest.mark.xfail(
-                strict=True, reason="Session._remove: what is no SebsError (an SDK's own exception) stops the clean-up half-way"
-            ),
-        ),
-    ],
+    [sebs.DeployError("the role is in use"), RuntimeError("the role is in use")],
     ids=repr,
 )
 def test_one_removal_that_fails_does_not_stop_the_rest_and_is_told(session, much, fault):

@@ -1,6 +1,8 @@
 """A benchmark from a Python function: what it uses travels with it, and really runs in an interpreter that knows nothing."""
 
 import concurrent.futures
+import concurrent.futures as cf
+import concurrent.futures.thread
 import functools
 import importlib.util
 import io
@@ -14,6 +16,7 @@ import sys
 import textwrap
 import threading
 import typing
+import xml.etree.ElementTree as tree
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal as Dec
@@ -131,6 +134,35 @@ def with_inner_function(event):
     return [inner(n) for n in range(LIMIT)]
 
 
+def logged(function):
+    @functools.wraps(function)
+    def wrapper(event):
+        return [LIMIT, function(event)]
+
+    return wrapper
+
+
+@logged
+def with_wrapping_decorator(event):
+    return twice(event["x"])
+
+
+def with_nested_scopes(event):
+    import itertools
+
+    class Local:
+        limit = LIMIT
+
+        def go(self):
+            return {key: [twice(n) for n in range(Local.limit)] for key in NESTED if key == "a"}
+
+    return [Local().go(), next(itertools.count(SEED))]
+
+
+def with_submodule_behind_an_alias(event):
+    return [cf.thread.ThreadPoolExecutor.__name__, tree.fromstring("<a/>").tag]
+
+
 def with_lambda_inside(event):
     return sorted([1, 2], key=lambda n: -n * LIMIT)
 
@@ -150,7 +182,9 @@ CASES = [
     (alone, 5), (with_helpers, 8), (with_constants, [3, 7, [1, 2.5], "t", "'\"\n"]),
     (with_imports, [4, "[1]", 3.0, "1.5", 2, "a/b", 3]), (with_classes, [13, 3]), (with_decorator, 3), (with_defaults, 24),
     (with_annotations, 4), (recursive, 4), (with_mutual_recursion, True), (with_inner_function, [0, 2, 4]),
-    (with_lambda_inside, [2, 1]), (with_alias, 10), (handler, 40),
+    (with_wrapping_decorator, [3, 8]),
+    (with_nested_scopes, [{"a": [0, 2, 4]}, 7]),
+    (with_submodule_behind_an_alias, ["ThreadPoolExecutor", "a"]), (with_lambda_inside, [2, 1]), (with_alias, 10), (handler, 40),
 ]  # fmt: skip
 
 
@@ -175,7 +209,6 @@ def test_what_the_function_uses_travels_and_it_gives_the_same_answer_elsewhere(f
     assert answer_elsewhere(Benchmark.from_function(function), tmp_path, {"x": 4}) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="source._Collector.name: `import a.b` travels as `import a`, so a.b is missing there")
 def test_a_module_imported_with_dots_travels(tmp_path):
     assert answer_elsewhere(Benchmark.from_function(with_dotted_imports), tmp_path, {}) == ["json", 3]
 
@@ -189,11 +222,6 @@ def with_cached_helper(event):
     return cached(event["x"])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="source._Collector.name: an object of the function's own module that is no plain function becomes `from <this "
-    "module> import`, which does not exist elsewhere (decorated helpers, TypeVar, NewType)",
-)
 def test_a_helper_behind_a_decorator_travels_or_is_refused(tmp_path):
     try:
         benchmark = Benchmark.from_function(with_cached_helper)
@@ -208,7 +236,6 @@ def with_a_local_of_that_name(event):
     return HELD_LOCK
 
 
-@pytest.mark.xfail(strict=True, reason="source._names_loaded takes local variables for globals of the same name")
 def test_a_local_variable_with_the_name_of_a_live_global_is_no_obstacle(tmp_path):
     assert answer_elsewhere(Benchmark.from_function(with_a_local_of_that_name), tmp_path, {"x": 2}) == 2
 

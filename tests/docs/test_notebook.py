@@ -168,4 +168,3 @@ print(result.manifest.state, len(result), result.summary().failures, result.summ
     assert 10 <= int(rows) < 400
     assert int(failures) == 0
     assert float(median) > 100_000
-

@@ -1,6 +1,7 @@
 """docs/tutorial.md, executed: every file it shows is written, every command is run, every shown line of output appears.
 
-Of output, words and whole numbers are compared; measured numbers, which have a decimal point, are not. ``…`` stands for anything, on a line or for lines.
+Of output, words and whole numbers are compared; measured numbers, which have a decimal point, are not. ``…`` stands for
+anything, on a line or for lines.
 """
 
 from __future__ import annotations
@@ -147,4 +148,3 @@ def test_links_lead_somewhere() -> None:
                 headings = re.findall(r"^#+ (.+)$", place.read_text(), flags=re.MULTILINE)
                 anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
                 assert anchor in anchors, f"{page.name} links to {target}, and there is no such heading"
-

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
 import pytest
+from sebs_local.gateway.pool import failure_of
 
 ECHO = """
     def handler(event):
@@ -278,3 +280,23 @@ def test_many_threads_at_once_lose_no_call(start):
     for thread in threads:
         thread.join()
     assert sorted(seen) == [[number, n] for number in range(8) for n in range(25)]
+
+
+class TestFailureOfAnEnvelope:
+    """What the gateway reads of an answer: whether the function failed, without decoding its result."""
+
+    @pytest.mark.parametrize("measurement", [None, {"compute_us": 1}, {"error": None, "result": {"error": 1}}])
+    @pytest.mark.parametrize("layout", [{}, {"separators": (",", ":")}, {"indent": 1}, {"sort_keys": True}])
+    @pytest.mark.parametrize("failed", [False, True])
+    def test_it_is_found_in_any_layout(self, measurement, layout, failed):
+        error = (
+            {"kind": "function_error", "type": "E", "message": 'a "measurement": null, "error": null, b'} if failed else None
+        )
+        envelope = {"sebs": 1, "measurement": measurement, "error": error, "result": {"measurement": measurement}}
+        kind, detail = failure_of(json.dumps(envelope, **layout).encode())
+        assert kind == ("function_error" if failed else None)
+        assert bool(detail) is failed
+
+    @pytest.mark.parametrize("text", [b"", b"nonsense", b"[]", b"{}", b'{"error": 1}', b"\xff", b"[" * 100_000])
+    def test_what_is_no_envelope_is_a_bad_response(self, text):
+        assert failure_of(text)[0] == "bad_response"

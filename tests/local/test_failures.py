@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -213,7 +213,7 @@ def test_megabytes_of_output_neither_block_nor_fill_memory(local):
 
 def _memory_kb(local):
     try:
-        status = open(f"/proc/{local.platform.gateway.pid}/status").read()
+        status = Path(f"/proc/{local.platform.gateway.pid}/status").read_text()
     except OSError:
         return None
     return int(status.split("VmRSS:")[1].split()[0])
@@ -320,7 +320,7 @@ class TestIsolation:
         second = local.call(function).output
         assert second["files"] == []
         assert second["cwd"] != first["cwd"]
-        assert wait_until(lambda: not os.path.exists(first["cwd"]))
+        assert wait_until(lambda: not Path(first["cwd"]).exists())
 
     def test_the_package_folder_stays_as_it_was(self, local):
         package = local.package(self.CODE)

@@ -122,6 +122,23 @@ class TestHttp:
         assert answer.status == 404
         assert "/functions/test-2" in json.loads(answer.body)["message"]
 
+    def test_more_connections_than_the_usual_limit_of_descriptors_are_served(self, start):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+        try:
+            local = start(max_instances=2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        function = local.deploy(ECHO)
+        connections = [raw(function) for _ in range(200)]
+        for connection, path in connections:
+            connection.sendall(post(path))
+        assert [len(answers(connection, 1)) for connection, _ in connections] == [1] * 200
+        for connection, _ in connections:
+            connection.close()
+
 
 class TestPrivacy:
     def test_only_this_user_reaches_the_control_channel(self, local):
@@ -209,7 +226,7 @@ class TestRefreshing:
         local.deploy("def handler(event): return 2")
         with pytest.raises(FunctionGoneError, match="another package"):
             local.platform.sebs_refresh(function)
-        local.platform.sebs_remove(list(local.platform.sebs_resources())[0])
+        local.platform.sebs_remove(next(iter(local.platform.sebs_resources())))
         with pytest.raises(FunctionGoneError, match="removed"):
             local.platform.sebs_refresh(function)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from sebs_core.errors import MetricsError
@@ -102,11 +103,9 @@ def test_after_the_session_there_are_no_numbers(start):
 
 @linux
 def test_a_full_disk_stops_the_numbers_and_not_the_serving(local):
-    import os
-
     function = local.deploy(WORK)
-    numbers = f"{local.platform.gateway.folder}/numbers/test.jsonl"
-    os.symlink("/dev/full", numbers)
+    numbers = Path(local.platform.gateway.folder) / "numbers" / "test.jsonl"
+    numbers.symlink_to("/dev/full")
     answer = local.call(function)
     assert answer.status == 200
     with pytest.raises(MetricsError, match="No space left"):

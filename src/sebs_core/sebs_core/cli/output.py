@@ -1,9 +1,11 @@
-"""What the command line shows. Results go to stdout, everything else to stderr; rich is imported only when it is needed."""
+"""What the command line shows. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from sebs_core.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.progress import Progress as RichProgress
+    from click._termui_impl import ProgressBar
 
     from sebs_core.events import Event
     from sebs_core.summary import Summary
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "print_json", "print_summary", "print_table"]
 
 PATIENCE_SECONDS = 1.0
+NARROWEST = 24
 
 
 def print_json(value: Any) -> None:
@@ -36,24 +39,20 @@ def print_summary(summary: Summary) -> None:
 
 
 def print_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Rows as a table; columns that are empty everywhere are left out."""
+    """Rows as a table, its last column folded to the terminal's width; columns that are empty everywhere are left out."""
     if not rows:
         click.echo("none")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     shown = [column for column in columns if any(row.get(column) not in (None, "", []) for row in rows)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in shown:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(row.get(column))) for column in shown))
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200  # a file or a pipe has no width: do not fold for one
-    console.print(table)
+    cells = [shown, *([_cell(row.get(column)) for column in shown] for row in rows)]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(shown))]
+    before = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    room = max(NARROWEST, shutil.get_terminal_size().columns - before) if sys.stdout.isatty() else max(widths[-1], 1)
+    for line in cells:
+        start = "".join(f"{cell:<{width}}  " for cell, width in zip(line[:-1], widths[:-1], strict=True))
+        for part in textwrap.wrap(line[-1], room) or [""]:
+            click.echo((start + part).rstrip())
+            start = " " * before
 
 
 def _cell(value: Any) -> str:
@@ -67,7 +66,7 @@ def _cell(value: Any) -> str:
 
 
 class Progress:
-    """Stages as lines on stderr, and a bar for what takes more than a second.
+    """Stages as lines on stderr, and on a terminal a bar for what takes more than a second.
 
     While a load is timed nothing is drawn by itself: the bar moves only when the session tells, between timed sections.
     """
@@ -75,9 +74,9 @@ class Progress:
     def __init__(self) -> None:
         self.directory: str | None = None
         """The run's directory, once it is complete."""
-        self._bar: RichProgress | None = None
-        self._task: Any = None
-        self._timer: threading.Timer | None = None
+        self._bar: ProgressBar[int] | None = None
+        self._ended = threading.Event()
+        self._clock: threading.Thread | None = None
         self._terminal = sys.stderr.isatty()
 
     @hookimpl
@@ -85,9 +84,9 @@ class Progress:
         """Show what happens."""
         if isinstance(event, StageStarted):
             if event.stage != "load" and self._terminal:
-                self._timer = threading.Timer(PATIENCE_SECONDS, self._spin, [f"{event.stage} {event.subject}"])
-                self._timer.daemon = True
-                self._timer.start()
+                self._ended.clear()
+                self._clock = threading.Thread(target=self._count, args=[f"{event.stage:<8} {event.subject}"], daemon=True)
+                self._clock.start()
         elif isinstance(event, StageFinished):
             self.stop()
             how = "reused" if event.reused else f"{event.seconds:.2f} s"
@@ -101,37 +100,29 @@ class Progress:
 
     def stop(self) -> None:
         """Take away what is drawn."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
-            self._timer = None
+        if self._clock is not None:
+            self._ended.set()
+            self._clock.join()
+            self._clock = None
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.render_finish()
             self._bar = None
 
-    def _start(self, *, spinning: bool) -> RichProgress:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = [TextColumn("{task.description}"), TimeElapsedColumn()]
-        extra = [SpinnerColumn()] if spinning else [BarColumn(), MofNCompleteColumn()]
-        console = Console(stderr=True)
-        self._bar = Progress(*columns, *extra, console=console, transient=True, auto_refresh=spinning)
-        self._bar.start()
-        return self._bar
-
-    def _spin(self, text: str) -> None:
-        self._start(spinning=True).add_task(text, total=None)
+    def _count(self, text: str) -> None:
+        """Show that a stage is still at work, and for how long."""
+        seconds = 0
+        while not self._ended.wait(PATIENCE_SECONDS):
+            seconds += 1
+            sys.stderr.write(f"\r{text}: {seconds} s …")
+            sys.stderr.flush()
+        if seconds:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
 
     def _advance(self, event: LoadProgress) -> None:
-        if not self._terminal or event.total == 0:
-            return
-        bar = self._bar
-        if bar is None:
-            if event.done >= event.total:
+        if self._bar is None:
+            if not self._terminal or event.done >= event.total:
                 return
-            bar = self._start(spinning=False)
-            self._task = bar.add_task("invoking", total=event.total)
-        failed = f"invoking ({event.failures} failed)" if event.failures else "invoking"
-        bar.update(self._task, completed=event.done, description=failed)
-        bar.refresh()
+            self._bar = click.progressbar(length=event.total, label="load    ", file=sys.stderr, show_pos=True)
+        self._bar.label = f"load ({event.failures} failed)" if event.failures else "load    "
+        self._bar.update(event.done - self._bar.pos)

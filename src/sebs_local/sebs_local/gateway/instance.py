@@ -82,7 +82,7 @@ class Instance:
     def __init__(self, house: House, owner: Owner, spec: Spec, generation: str, cold_kind: str) -> None:
         """Start the process. Raises `OSError` or `ValueError` when it cannot be started.
 
-        The spawn blocks the event loop for 1-2 ms; a helper process would cost more than that on each cold start.
+        The spawn blocks the event loop for 1-3 ms; handing it to a helper process would add to each cold start instead.
         """
         self.house, self.owner, self.spec = house, owner, spec
         self.generation, self.cold_kind = generation, cold_kind

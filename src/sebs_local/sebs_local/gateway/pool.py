@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Call", "Client", "Pool", "failure_of"]
 
 _MEASUREMENT = b'"measurement": '
-_WELL = b'null, "error": null, '
+_WELL = b', "error": null, '
+_DECODER = json.JSONDecoder()
 
 
 class Client(Protocol):
@@ -281,14 +282,18 @@ class Pool:
 def failure_of(envelope: bytes) -> tuple[str | None, str]:
     """Kind and description of the error that an envelope tells of; (None, "") when it tells of none.
 
-    Nearly all envelopes need not be decoded to know that: before ``measurement`` stand only numbers and ids, and where
-    it is null and followed by a null ``error``, all is well.
+    The handler's result, which may be megabytes, need not be decoded to know that: before ``measurement`` stand only numbers
+    and ids, and where a null ``error`` follows it, all is well. An envelope that is written otherwise is decoded.
     """
     at = envelope.find(_MEASUREMENT) + len(_MEASUREMENT)
-    if envelope.startswith(_WELL, at):
+    if envelope.startswith(b"null" + _WELL, at):
         return None, ""
     try:
-        error = json.loads(envelope)["error"]
+        text = envelope.decode()
+        _, end = _DECODER.raw_decode(text, text.find(_MEASUREMENT.decode()) + len(_MEASUREMENT))
+        if text.startswith(_WELL.decode(), end):
+            return None, ""
+        error = json.loads(text)["error"]
         return (None, "") if error is None else (str(error["kind"]), f"{error['type']}: {error['message']}")
     except (ValueError, KeyError, TypeError, RecursionError):
         return "bad_response", "the answer is not an envelope of a SeBS shim"

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Service", "serve"]
 
+DESCRIPTORS = 10240
 PATIENCE_S = 3.0
 """How long killed processes are waited for at the end."""
 
@@ -132,6 +134,7 @@ def serve(settings: dict[str, Any], folder: Path, reaper: Reaper) -> int:
 
 
 async def _serve(settings: dict[str, Any], folder: Path, reaper: Reaper) -> int:
+    _allow_many_descriptors()
     loop = asyncio.get_running_loop()
     house = House(
         loop=loop,
@@ -160,6 +163,14 @@ async def _serve(settings: dict[str, Any], folder: Path, reaper: Reaper) -> int:
     control.close()
     service.close()
     return 0
+
+
+def _allow_many_descriptors() -> None:
+    """Each connection takes one descriptor, each instance three; the usual limit is 1024, on macOS 256."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _say(told: dict[str, Any]) -> None:
