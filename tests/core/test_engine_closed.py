@@ -488,7 +488,7 @@ def test_ctrl_c_in_mid_load_keeps_what_was_answered_and_leaks_no_descriptor(serv
     with interrupted_after(0.15):
         engine.run(plan(server.url, repetitions=10_000, concurrency=4), sink)
     assert time.monotonic() - begin < 1
-    assert sink.abandoned == 4
+    assert 1 <= sink.abandoned <= 4
     assert 4 <= len(sink.exchanges) <= len(server.requests)
     assert {exchange.error for exchange in sink.exchanges} == {None}
     assert sink.flushed[-1] == len(sink.exchanges)

@@ -7,9 +7,7 @@ from sebs_core.errors import SebsError
 
 from sebs_core import errors
 
-CLASSES = {
-    name: thing for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)
-}
+CLASSES = {name: thing for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
 
 
 def drawn_tree():

@@ -60,9 +60,7 @@ def test_two_instances_have_different_names(call):
 
 
 def test_the_handler_is_timed_and_import_and_hold_are_not_in_it(call):
-    (envelope,) = call(
-        "import time; time.sleep(0.05)\ndef handler(event): time.sleep(0.02)", {"__sebs__": {"hold_ms": 100}}
-    )
+    (envelope,) = call("import time; time.sleep(0.05)\ndef handler(event): time.sleep(0.02)", {"__sebs__": {"hold_ms": 100}})
     assert 50_000 <= envelope["import_us"] < 100_000
     assert 20_000 <= envelope["handler_us"] < 45_000
     assert abs((envelope["end_us"] - envelope["begin_us"]) - envelope["handler_us"]) < 5_000

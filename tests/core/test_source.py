@@ -184,7 +184,8 @@ CASES = [
     (with_annotations, 4), (recursive, 4), (with_mutual_recursion, True), (with_inner_function, [0, 2, 4]),
     (with_wrapping_decorator, [3, 8]),
     (with_nested_scopes, [{"a": [0, 2, 4]}, 7]),
-    (with_submodule_behind_an_alias, ["ThreadPoolExecutor", "a"]), (with_lambda_inside, [2, 1]), (with_alias, 10), (handler, 40),
+    (with_submodule_behind_an_alias, ["ThreadPoolExecutor", "a"]), (with_lambda_inside, [2, 1]), (with_alias, 10),
+    (handler, 40),
 ]  # fmt: skip
 
 

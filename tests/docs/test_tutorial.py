@@ -129,11 +129,11 @@ def test_every_python_file_is_run() -> None:
 
 def test_a_changed_word_or_count_is_noticed_and_a_changed_measurement_is_not() -> None:
     shown = ["5 invocations, 1 cold, 0 failed, …", "…", "client time  cold  1.5"]
-    check_output("x", shown, "5 invocations, 1 cold, 0 failed, 1 instances\n\nclient time   cold   142.746\n")
+    check_output("x", shown, "5 invocations, 1 cold, 0 failed, 1 instance\n\nclient time   cold   142.746\n")
     with pytest.raises(AssertionError, match="client time"):
-        check_output("x", shown, "5 invocations, 1 cold, 0 failed, 1 instances\nclient time   warm   142.746\n")
+        check_output("x", shown, "5 invocations, 1 cold, 0 failed, 1 instance\nclient time   warm   142.746\n")
     with pytest.raises(AssertionError, match="5 invocations"):
-        check_output("x", shown, "5 invocations, 1 cold, 2 failed, 1 instances\nclient time   cold   142.746\n")
+        check_output("x", shown, "5 invocations, 1 cold, 2 failed, 1 instance\nclient time   cold   142.746\n")
 
 
 def test_links_lead_somewhere() -> None:

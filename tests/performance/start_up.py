@@ -24,7 +24,7 @@ COMMANDS = {
     "imports of sebs benchmark invoke": [
         "-c", "import sebs_core.cli.benchmark, sebs_core.run, sebs_core.engine.closed, sebs_local.platform"
     ],
-    "sebs benchmark invoke 110.dynamic-html test (again)": ["-m", "sebs_core", "benchmark", "invoke", "110.dynamic-html", "test"],
+    "sebs benchmark invoke 110.dynamic-html test": ["-m", "sebs_core", "benchmark", "invoke", "110.dynamic-html", "test"],
 }  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def main() -> None:
                 if number:
                     taken[name].append((time.perf_counter() - begun) * 1000)
     reference = statistics.median(taken["from pydantic import BaseModel"])
-    print("| command | median ms | × pydantic |\n|---|---|---|")
+    print("| command | median ms | x pydantic |\n|---|---|---|")
     for name, times in taken.items():
         median = statistics.median(times)
         print(f"| `{name}` | {median:.0f} | {median / reference:.2f} |")

@@ -26,7 +26,7 @@ def check_output(payload, output):
 
 
 def numbers(seed, count):
-    """The generator of the workload: the same sequence in every language (Park and Miller 1988, without division)."""
+    """The generator of the workload: the same sequence in every language (Park, Miller and Stockmeyer 1993)."""
     made, state = [], seed
     for _ in range(count):
         state = state * 48271 % 2147483647

@@ -173,9 +173,10 @@ class StageHooks(Protocol):
 
     @hookspec(firstresult=True)
     def sebs_run_load(self, plan: Plan, sink: Sink) -> EngineReport:
-        """Send a whole load; one `Exchange` goes to the sink for every send that was begun.
+        """Send a whole load; one `Exchange` goes to the sink for every send that ended, well or not.
 
-        On an interrupt: stop sending, give the sink what is known, and let ``KeyboardInterrupt`` rise. Built in: the engine.
+        On an interrupt: stop sending, tell the sink how many sends nobody waits for (``abandon``), flush it, and let
+        ``KeyboardInterrupt`` rise. Built in: the engine.
         """
         ...
 

@@ -253,7 +253,7 @@ class EngineReport(Record):
     engine: str
     """Name and versions of what sent the requests."""
     sent: int
-    """Sends that were begun; each is a row."""
+    """Sends that were begun; each is a row, as long as nobody interrupted."""
     started_ns: int
     ended_ns: int
 

@@ -33,6 +33,8 @@ CLIENT_MARGIN_S = 75
 COLD_TRIES = 3
 WARM_ROUNDS = 6
 FIRST_HOLD_MS = 50
+CLOCKS_NS = 30_000_000_000
+"""How often the wall clock is read beside the monotonic one, between timed sections."""
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Run:
     _index: int = 0
     _reports: list[EngineReport] = field(default_factory=list)
     _notes: list[str] = field(default_factory=list)
+    _clocks: list[tuple[int, int]] = field(default_factory=list)
 
     def execute(self, *, collect_now: bool) -> Result:
         """Run it; the directory is complete whatever happens."""
@@ -67,7 +70,7 @@ class Run:
         directory.write_manifest(self._manifest(directory.path.name, created, text))
         result = Result(directory.path, self.session)
         self.origin_ns = time.monotonic_ns()
-        clocks = [_clock_pair(self.origin_ns)]
+        self._read_clocks()
         sink = self._sink(directory)
         state, failure = "failed", None
         try:
@@ -82,14 +85,14 @@ class Run:
             failure = f"{type(error).__name__}: {error}"
             raise
         finally:
-            clocks.append(_clock_pair(self.origin_ns))
+            self._read_clocks()
             result.update_manifest(
                 state=state,
                 failure=failure,
                 function=self.function,
                 engine=tuple(self._reports),
                 notes=tuple(self._notes),
-                clocks=tuple(clocks),
+                clocks=tuple(self._clocks),
             )
             if state != "complete":
                 directory.finish()
@@ -121,10 +124,18 @@ class Run:
             check=None if check is None else lambda output: check(self.payload, output),
             keep_outputs=self.keep_outputs,
             interrupts=self.session.interrupts,
-            written=lambda: self.session.stages.tell(LoadProgress(sink.measured, self.load.repetitions, sink.failures)),
+            written=lambda: self._written(sink),
         )
         sink.generation = self.function.generation
         return sink
+
+    def _written(self, sink: RowSink) -> None:
+        if time.monotonic_ns() - self.origin_ns - self._clocks[-1][0] > CLOCKS_NS:
+            self._read_clocks()
+        self.session.stages.tell(LoadProgress(sink.measured, self.load.repetitions, sink.failures))
+
+    def _read_clocks(self) -> None:
+        self._clocks.append((time.monotonic_ns() - self.origin_ns, time.time_ns()))
 
     def _send(self, sink: RowSink, load: Closed, payload: bytes) -> None:
         plan = plan_of(
@@ -270,7 +281,3 @@ def collect(session: Session, result: Result) -> Metrics:
     )
     result.keep_metrics(metrics)
     return metrics
-
-
-def _clock_pair(origin_ns: int) -> tuple[int, int]:
-    return time.monotonic_ns() - origin_ns, time.time_ns()

@@ -101,7 +101,7 @@ class RunDirectory:
             # Through memory: arro3 does not tell what was wrong with a file.
             written = io.BytesIO()
             write_ipc(rows_table(rows), written)
-            temporary.write_bytes(written.getbuffer())
+            temporary.write_bytes(written.getvalue())
             temporary.replace(self.path / place)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ class RunDirectory:
         try:
             written = io.BytesIO()
             write_parquet(table, written, compression="zstd(3)")
-            temporary.write_bytes(written.getbuffer())
+            temporary.write_bytes(written.getvalue())
             temporary.replace(self.path / "result.parquet")
         except OSError as error:
             temporary.unlink(missing_ok=True)

@@ -273,16 +273,20 @@ LABELS = {
 }
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def text_lines(summary: Summary) -> Iterable[str]:
     """The summary as a person reads it: one table, times in milliseconds."""
     size = f" {summary.size}" if summary.size else ""
     yield f"{summary.benchmark}{size} on {summary.platform}, {summary.language} {summary.language_version}"
-    parts = [f"{summary.count} invocations", f"{summary.cold_count} cold", f"{summary.failures} failed"]
-    parts += [f"{summary.instances} instances", f"{summary.most_in_flight} at once"]
+    parts = [_counted(summary.count, "invocation"), f"{summary.cold_count} cold", f"{summary.failures} failed"]
+    parts += [_counted(summary.instances, "instance"), f"{summary.most_in_flight} at once"]
     if summary.outputs_ok is not None:
         parts.append("outputs right" if summary.outputs_ok else f"{summary.outputs_wrong} outputs WRONG")
     if summary.warmups:
-        parts.append(f"{summary.warmups} warm-ups left out")
+        parts.append(f"{_counted(summary.warmups, 'warm-up')} left out")
     if summary.rejected:
         parts.append(f"{summary.rejected} rejected")
     yield ", ".join(parts)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sebs_core.errors import ConfigError
 
 from sebs_local.interpreters import interpreter
-from sebs_local.models import PYTHON_VERSIONS
+from sebs_local.models import CAPABILITIES, PYTHON_VERSIONS
 
 if TYPE_CHECKING:
     from sebs_local.models import LocalSettings
@@ -34,7 +34,12 @@ def _python(version: str) -> tuple[str, bool, str]:
     try:
         return f"Python {version}", True, str(interpreter(version))
     except ConfigError as error:
-        return f"Python {version}", False, str(error)
+        needed = version == CAPABILITIES.languages[0].versions[0]
+        return (
+            f"Python {version}",
+            not needed,
+            str(error) if needed else f"not here; needed for --language-version {version} only",
+        )
 
 
 def _port(port: int) -> tuple[str, bool, str]:

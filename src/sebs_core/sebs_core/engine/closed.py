@@ -201,7 +201,8 @@ class _Client:
             made.connection = "new" if info(pycurl.NUM_CONNECTS) else "reused"
             self._phases(made)
         if code:
-            made.error = ERROR_OF_CODE.get(code, "protocol")
+            gave_up_connecting = code == pycurl.E_OPERATION_TIMEDOUT and made.connection is None
+            made.error = "connect" if gave_up_connecting else ERROR_OF_CODE.get(code, "protocol")
             made.error_detail = f"libcurl {code}: {message}"
             return made
         made.first_byte_ns = made.sent_ns + first_us * 1000

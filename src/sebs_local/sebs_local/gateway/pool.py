@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Client", "Pool", "failure_of"]
 
-_MEASUREMENT = b'"measurement": '
-_WELL = b', "error": null, '
+_MEASUREMENT = '"measurement": '
+_WELL = ', "error": null, '
 _DECODER = json.JSONDecoder()
 
 
@@ -285,18 +285,26 @@ def failure_of(envelope: bytes) -> tuple[str | None, str]:
     The handler's result, which may be megabytes, need not be decoded to know that: before ``measurement`` stand only numbers
     and ids, and where a null ``error`` follows it, all is well. An envelope that is written otherwise is decoded.
     """
-    at = envelope.find(_MEASUREMENT) + len(_MEASUREMENT)
-    if envelope.startswith(b"null" + _WELL, at):
+    if envelope.startswith(b"null" + _WELL.encode(), envelope.find(_MEASUREMENT.encode()) + len(_MEASUREMENT)):
         return None, ""
     try:
         text = envelope.decode()
-        _, end = _DECODER.raw_decode(text, text.find(_MEASUREMENT.decode()) + len(_MEASUREMENT))
-        if text.startswith(_WELL.decode(), end):
+        if _is_well(text):
             return None, ""
         error = json.loads(text)["error"]
         return (None, "") if error is None else (str(error["kind"]), f"{error['type']}: {error['message']}")
     except (ValueError, KeyError, TypeError, RecursionError):
         return "bad_response", "the answer is not an envelope of a SeBS shim"
+
+
+def _is_well(text: str) -> bool:
+    """Whether a null ``error`` follows the measurement; False when that cannot be seen so."""
+    at = text.find(_MEASUREMENT)
+    try:
+        _, end = _DECODER.raw_decode(text, at + len(_MEASUREMENT))
+    except ValueError:
+        return False
+    return at >= 0 and text.startswith(_WELL, end)
 
 
 def _between(begun_ns: int | None, ended_ns: int | None) -> int | None:

@@ -120,6 +120,10 @@ def _seconds(asked):
 def _described(kind, error):
     import traceback
 
+    try:  # noqa: SIM105 - contextlib would be one more import in each cold start
+        sys.stdout.flush()  # what the function printed before it failed stands before the trace
+    except (AttributeError, OSError, ValueError):
+        pass
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     print(trace, file=sys.stderr, flush=True)
     return {"kind": kind, "type": type(error).__name__, "message": str(error)[:1000], "trace": trace[-TRACE_LIMIT:]}
