@@ -47,7 +47,7 @@ class Local:
 
     def __init__(self, folder: Path, **settings) -> None:
         self.folder = folder
-        self.platform = LocalPlatform(LocalSettings(**settings), Context(resources_id="test", scratch=folder))
+        self.platform = LocalPlatform(LocalSettings(**settings), Context(resources_id="test"))
         self.platform.sebs_open()
 
     def package(self, code: str) -> Package:

@@ -48,7 +48,7 @@ def test_the_platform_keeps_the_contract_of_the_hooks(tmp_path):
 
     (info,) = sebs_local.sebs_platforms()
     stages = Stages(SimpleNamespace(installed=()))
-    stages.add(info.create(info.settings(), Context(resources_id="x", scratch=tmp_path)), "local")
+    stages.add(info.create(info.settings(), Context(resources_id="x")), "local")
 
 
 def test_a_wrong_setting_is_named():

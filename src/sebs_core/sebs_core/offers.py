@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,14 +70,22 @@ class Capabilities:
                 raise ConfigError(f"{word} of {number:g} {unit} is outside what {platform} has: {low:g} to {high:g}.")
 
 
-@dataclass(frozen=True)
 class Context:
     """The only channel from a platform to what is kept."""
 
-    resources_id: str
-    """Stands in the name of everything a session makes, so that it can be found again."""
-    scratch: Path
-    """A private folder of this session; removed when the session closes."""
+    def __init__(self, resources_id: str) -> None:
+        self.resources_id = resources_id
+        """Stands in the name of everything a session makes, so that it can be found again."""
+
+    @functools.cached_property
+    def scratch(self) -> Path:
+        """A private folder of this session, made on first use and removed when the session closes."""
+        return Path(tempfile.mkdtemp(prefix="sebs-"))
+
+    def close(self) -> None:
+        """Remove what was made."""
+        if "scratch" in self.__dict__:
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 @dataclass(frozen=True)

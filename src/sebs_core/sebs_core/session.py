@@ -11,8 +11,6 @@ import graphlib
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,11 +64,10 @@ def connect(
     info, plugin = plugins.platform(platform)
     made = validated(info.settings, {**(settings or {}), **more_settings}, f"the platform {platform}")
     cache = Cache(Path(cache_dir) if cache_dir else default_cache_folder())
-    scratch = Path(tempfile.mkdtemp(prefix="sebs-"))
+    context = Context(resources_id=cache.resources_id)
     try:
         stages = Stages(plugins)
         stages.add(BuiltInStages(stages), f"sebs-core {metadata.version('sebs-core')} (built in)")
-        context = Context(resources_id=cache.resources_id, scratch=scratch)
         try:
             implementation = info.create(made, context)
         except SebsError:
@@ -86,10 +83,10 @@ def connect(
             stages.add(observer, f"observer {type(observer).__name__} {id(observer):x}")
         folders = [*map(Path, benchmarks), *plugins.benchmark_folders()]
         output = Path(output_dir or os.environ.get("SEBS_OUTPUT_DIR") or "runs")
-        session = Session(platform, made, plugins, stages, cache, scratch, folders, output)
+        session = Session(platform, made, plugins, stages, cache, context, folders, output)
         session.open()
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        context.close()
         raise
     return session
 
@@ -114,7 +111,7 @@ class Session:
         plugins: Plugins,
         stages: Stages,
         cache: Cache,
-        scratch: Path,
+        context: Context,
         benchmark_folders: list[Path],
         output: Path,
     ) -> None:
@@ -126,7 +123,7 @@ class Session:
         self.interrupts = Interrupts()
         self.plugins = plugins
         self._cache = cache
-        self._scratch, self._folders = scratch, benchmark_folders
+        self._context, self._folders = context, benchmark_folders
         self._capabilities = plugins.platform(platform)[0].capabilities
 
     def __enter__(self) -> Session:
@@ -155,7 +152,7 @@ class Session:
         try:
             self.stages.ask("sebs_close")
         finally:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._context.close()
 
     # --- the four verbs -------------------------------------------------------------------------------------------------
 

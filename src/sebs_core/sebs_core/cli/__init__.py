@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> int:
         click.echo(f"error: {error}", err=True)
         return error.exit_status
     except SystemExit as stop:
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             return 141  # click's answer to a reader that has left; as a shell reports SIGPIPE
         return stop.code if isinstance(stop.code, int) else 3
     except Exception as error:
