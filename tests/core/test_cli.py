@@ -528,9 +528,6 @@ def test_a_signal_ends_the_program_with_130_and_a_partial_result(program, tmp_pa
     assert "Traceback" not in err
 
 
-@pytest.mark.xfail(
-    strict=True, reason="cli.run looks for click's PacifyFlushWrapper, which is _PacifyFlushWrapper in click 8.5: exit status 1"
-)
 def test_a_reader_that_has_left_is_neither_a_traceback_nor_a_failed_invocation(program):
     command, environment = program
     shell = f"{' '.join(command)} benchmark list --json | true"

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -155,15 +154,6 @@ def test_damaged_metrics_are_a_storage_error(run):
         run.finish()
 
 
-VIEW = (
-    "RunDirectory.write_rows and finish: BytesIO.getbuffer() in a frame of a kept traceback; collecting that kills CPython "
-    "3.12.1, and 3.13 complains (getvalue() would not)"
-)
-NEWER = sys.version_info >= (3, 12)
-circle_is_reported = pytest.mark.xfail(NEWER, strict=True, reason=VIEW)
-circle_may_kill = pytest.mark.xfail(NEWER, run=False, reason=VIEW)
-
-
 # --- full disks -----------------------------------------------------------------------------------------------------------
 
 
@@ -198,7 +188,6 @@ def fill(run):
     raise AssertionError("the disk was never full")
 
 
-@circle_may_kill
 def test_on_a_full_disk_rows_that_were_written_stay_readable(tiny_disk):
     run = RunDirectory.create(tiny_disk, "run")
     run.write_manifest(a_manifest())
@@ -208,7 +197,6 @@ def test_on_a_full_disk_rows_that_were_written_stay_readable(tiny_disk):
     assert run.manifest().state == "running"
 
 
-@circle_may_kill
 def test_on_a_full_disk_the_message_names_the_folder_and_says_to_free_space(tiny_disk):
     run = RunDirectory.create(tiny_disk, "run")
     _, error = fill(run)
@@ -218,7 +206,6 @@ def test_on_a_full_disk_the_message_names_the_folder_and_says_to_free_space(tiny
     assert [path.name for path in (run.path / "rows").iterdir() if not path.name.endswith(".arrow")] == []
 
 
-@circle_may_kill
 def test_finishing_on_a_full_disk_is_a_storage_error_and_loses_no_row(tiny_disk):
     run = RunDirectory.create(tiny_disk, "run")
     written, _ = fill(run)
@@ -235,7 +222,6 @@ def test_finishing_on_a_full_disk_is_a_storage_error_and_loses_no_row(tiny_disk)
     assert indices(run.rows()) == written
 
 
-@circle_is_reported
 @pytest.mark.parametrize("what", ["rows", "parquet"])
 def test_an_error_of_a_full_disk_can_be_kept_and_collected_as_garbage(run_python, tmp_path, what):
     """It once held a view of a buffer in a circle, of which CPython 3.12.1 dies and others complain."""
