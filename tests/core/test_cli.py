@@ -264,7 +264,7 @@ def test_wrong_outputs_exit_with_1(invoke, echo):
         (["--memory", "0"], "0 is not in the range"),
         (["--memory", "9999999"], "is outside what double has"),
         (["--repetitions", "none"], "'none' is not a valid integer"),
-        (["--concurrency", "1000"], "1000 is not in the range"),
+        (["--concurrency", "1001"], "1001 is not in the range"),
         (["--trigger", "pigeon"], "double has no trigger 'pigeon'"),
         (["--set", "flavour"], "'flavour' is not KEY=VALUE"),
         (["--set", "=x"], "is not KEY=VALUE"),

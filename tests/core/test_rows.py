@@ -160,6 +160,17 @@ def test_metrics_are_joined_by_request_id_and_go_before_what_the_response_said()
     assert [value["memory_mb"] for value in provider] == [5, None, None]
 
 
+def test_metrics_find_their_rows_also_where_answers_came_out_of_order():
+    table = joined(*(a_row(index) for index in (3, 0, 2, 1)), metrics={f"r{n}": {"duration_us": n} for n in range(4)})
+    assert column(table, "index") == [0, 1, 2, 3]
+    assert [value["duration_us"] for value in column(table, "provider")] == [0, 1, 2, 3]
+
+
+def test_a_measurement_whose_name_is_no_unicode_does_not_lose_the_result():
+    (value,) = column(joined(a_row(measurement={"a\udc80": 1})), "measurement")
+    assert value["a\\udc80"] == 1
+
+
 def test_columns_that_a_platform_or_benchmark_adds_have_the_type_that_holds_all_their_values():
     metrics = {
         "r0": {"zone": "z", "share": 1, "flag": True, "mixed": 1, "whole": 1, "nothing": None},

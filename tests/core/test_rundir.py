@@ -372,7 +372,7 @@ def test_answers_are_kept_of_the_first_few_and_of_failures_or_of_all(run, tmp_pa
     assert len(list((everything.path / "bodies").iterdir())) == 8
 
 
-def test_in_a_cold_run_what_came_warm_is_rejected_and_what_failed_is_not(run):
+def test_in_a_cold_run_what_came_warm_is_rejected_whether_it_failed_or_not(run):
     sink = a_sink(run)
     sink.only_cold, sink.generation = True, "g2"
     cases = [
@@ -380,12 +380,13 @@ def test_in_a_cold_run_what_came_warm_is_rejected_and_what_failed_is_not(run):
         {"instance_sequence": 1, "generation": "g2"},
         {"instance_sequence": 0, "generation": "g1"},
         {"instance_sequence": 1, "generation": "g2", "error": "function_error"},
+        {"error": "timeout", "instance_sequence": None},
     ]
     for index, fields in enumerate(cases):
         sink._stages = Answering(**fields)
         sink.add(answered(index))
         sink.flush()
-    assert run.rows()["phase"].to_pylist() == ["measured", "rejected", "rejected", "measured"]
+    assert run.rows()["phase"].to_pylist() == ["measured", "rejected", "rejected", "rejected", "measured"]
     assert (sink.measured, sink.failures) == (2, 1)
 
 

@@ -196,7 +196,7 @@ def code(session, world, echo):
         ({"timeout_s": 9}, "its configuration differs: timeout_s"),
         ({"environment": {"SEEN": "1"}}, "its configuration differs: environment"),
         ({"memory_mb": 256, "environment": {"SEEN": "1"}}, "its configuration differs: memory_mb, environment"),
-        ({"secrets": {"KEY": "s"}}, "secrets were given"),
+        ({"secrets": {"KEY": "s"}}, "secrets are given"),
     ],
     ids=str,
 )

@@ -254,12 +254,6 @@ def uses_path(event):
     return Path("a").name
 
 
-if sys.version_info[:2] == (3, 13):
-    test_only_public_modules_are_imported_so_that_another_python_version_has_them_too = pytest.mark.xfail(
-        strict=True, reason="source._Collector.name: emits `from pathlib._local import Path`, which only Python 3.13 has"
-    )(test_only_public_modules_are_imported_so_that_another_python_version_has_them_too)
-
-
 def test_a_function_of_a_notebook_or_script_travels(tmp_path):
     """There the module is __main__."""
     script = tmp_path / "script.py"

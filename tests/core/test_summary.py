@@ -242,3 +242,15 @@ def test_figures_are_those_of_the_naive_definition_for_any_rows():
         assert told.client_us.warm == Quantiles.of(us for us, cold in taken if cold is False)
 
     holds()
+
+
+def test_a_failure_that_told_no_kind_counts_in_the_only_kind_there_is():
+    rows = [a_row(0, 100, cold=True, cold_kind="enforced"), a_row(1, None, cold=None, error="crash")]
+    kind = summary(*rows, start="cold").cold_kinds["enforced"]
+    assert (kind.count, kind.client_us.min, kind.client_us.max) == (2, 100, None)
+
+
+def test_a_failure_that_told_no_kind_leaves_nothing_known_of_several_kinds():
+    rows = [a_row(0, 100, cold=True, cold_kind="enforced"), a_row(1, 100, cold=True, cold_kind="scale_out")]
+    rows.append(a_row(2, None, cold=None, error="crash"))
+    assert {kind.client_us for kind in summary(*rows, start="cold").cold_kinds.values()} == {None}

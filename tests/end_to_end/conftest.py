@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass
@@ -34,7 +36,14 @@ class CommandLine:
         self.folder = folder
         self.cache = cache
         self.mark = uuid.uuid4().hex
-        self.environment = {**os.environ, "SEBS_CACHE_DIR": str(cache), "SEBS_TEST_MARK": self.mark}
+        # Short, because the path of a Unix socket is.
+        self.temporary = Path(tempfile.mkdtemp(prefix="st-"))
+        self.environment = {
+            **os.environ,
+            "SEBS_CACHE_DIR": str(cache),
+            "SEBS_TEST_MARK": self.mark,
+            "TMPDIR": str(self.temporary),
+        }
 
     def start(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -64,9 +73,9 @@ class CommandLine:
         return folder
 
     def left_behind(self, patience_s: float = 5) -> list[str]:
-        """Command lines of processes that still live, after they had a moment to end."""
+        """Command lines of processes that still live, and temporary files, after they had a moment to end."""
         deadline = time.monotonic() + patience_s
-        while (left := self._processes()) and time.monotonic() < deadline:
+        while (left := [*self._processes(), *map(str, self.temporary.iterdir())]) and time.monotonic() < deadline:
             time.sleep(0.05)
         return left
 
@@ -98,7 +107,9 @@ def sebs(tmp_path, shared_cache):
     yield command
     left = command.left_behind()
     for line in left:
-        os.kill(int(line.split()[0]), signal.SIGKILL)
+        if line[0].isdigit():
+            os.kill(int(line.split()[0]), signal.SIGKILL)
+    shutil.rmtree(command.temporary, ignore_errors=True)
     assert not left
 
 

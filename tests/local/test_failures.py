@@ -343,3 +343,32 @@ class TestIsolation:
         assert len(left()) == 2
         local.platform.sebs_enforce_cold_start([function])
         assert wait_until(lambda: not left())
+
+
+def test_an_error_whose_text_is_no_unicode_is_answered_and_the_instance_serves_on(local):
+    function = local.deploy("""
+        def handler(event):
+            if event == "bad":
+                raise ValueError("no such file: a" + chr(0xDC80))
+            return event
+    """)
+    failed = local.call(function, "bad")
+    assert (failed.status, failed.fields.error) == (500, "function_error")
+    assert failed.seconds < 5
+    assert local.call(function, "well").fields.output == "well"
+
+
+def test_the_answer_of_one_call_is_never_taken_for_that_of_another(local):
+    """A handler that forks leaves two processes which both answer."""
+    function = local.deploy("""
+        import os
+        def handler(event):
+            os.fork()
+            return event
+    """)
+    for number in range(12):
+        answer = local.call(function, number)
+        assert answer.fields.error in (None, "crash")
+        if answer.fields.error is None:
+            assert answer.fields.output == number
+            assert answer.fields.request_id == answer.headers["x-sebs-request-id"]

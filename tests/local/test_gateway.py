@@ -282,7 +282,7 @@ class TestEnd:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("sebs_local.connection.select.select", interrupted)
+        monkeypatch.setattr("sebs_local.connection._readable", interrupted)
         with pytest.raises(KeyboardInterrupt):
             local.close()
         monkeypatch.undo()

@@ -70,7 +70,7 @@ class Benchmark:
         path = Path(folder).resolve()
         config_file = path / "config.json"
         try:
-            values = json.loads(config_file.read_text())
+            values = json.loads(config_file.read_bytes())
         except OSError as error:
             raise ConfigError(f"{path} is no benchmark: {config_file.name} cannot be read ({error.strerror})") from None
         except ValueError as error:
@@ -107,8 +107,8 @@ class Benchmark:
         holder = tempfile.TemporaryDirectory(prefix="sebs-function-")
         folder = Path(holder.name)
         (folder / "python").mkdir()
-        (folder / "python" / "function.py").write_text(source)
-        (folder / "python" / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements))
+        (folder / "python" / "function.py").write_text(source, encoding="utf-8")
+        (folder / "python" / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
         config = BenchmarkConfig(
             timeout=timeout_s,
             memory=memory_mb,
@@ -123,7 +123,10 @@ class Benchmark:
         """Names of the input sizes, smallest first; none for a function without a generator."""
         if not (self.folder / "input.py").is_file():
             return ()
-        return tuple(getattr(self._inputs(), "SIZES", ("test", "small", "large")))
+        sizes = getattr(self._inputs(), "SIZES", ("test", "small", "large"))
+        if not isinstance(sizes, (tuple, list)) or not all(isinstance(size, str) for size in sizes):
+            raise ConfigError(f"SIZES in {self.folder / 'input.py'} must be a tuple of names, not {sizes!r:.80}")
+        return tuple(sizes)
 
     def code(self, language: str) -> Path:
         """The folder with the code in this language; `ConfigError` when there is none."""

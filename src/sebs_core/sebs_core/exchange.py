@@ -138,7 +138,7 @@ def fields_from_envelope(body: bytes) -> Fields:
     """
     try:
         envelope = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         envelope = None
     if not isinstance(envelope, dict) or "sebs" not in envelope:
         shown = body[:200].decode("utf-8", "replace")

@@ -10,7 +10,10 @@ from sebs_core.exchange import Request
 from sebs_core.models import Function, Record, Trigger
 from sebs_core.settings import Settings
 
-__all__ = ["Closed", "Plan"]
+__all__ = ["MOST_CLIENTS", "Closed", "Plan"]
+
+MOST_CLIENTS = 1000
+"""One client is one connection, and one descriptor."""
 
 
 class Closed(Settings):
@@ -23,7 +26,7 @@ class Closed(Settings):
 
     kind: Literal["closed"] = "closed"
     repetitions: int = Field(default=5, gt=0)
-    concurrency: int = Field(default=1, gt=0, le=1000)
+    concurrency: int = Field(default=1, gt=0, le=MOST_CLIENTS)
 
     def __init__(self, concurrency: int = 1, repetitions: int = 5, **data: object) -> None:
         super().__init__(**{"concurrency": concurrency, "repetitions": repetitions, **data})

@@ -173,6 +173,8 @@ class Function(Tagged):
     package_digest: str
     config: FunctionConfig
     triggers: tuple[Trigger, ...] = ()
+    has_secrets: bool = False
+    """Whether it was deployed with secrets, which are stored nowhere."""
     generation: str | None = None
     """Marker of the last enforced cold start; the shim echoes it. None: the platform has none."""
     provider_time_kind: Literal["runtime", "host", "frontend", "sandbox"] | None = None

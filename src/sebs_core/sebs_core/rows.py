@@ -81,7 +81,7 @@ def rows_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name, kind in COLUMNS.items():
         columns[name] = Array([_fitting(row.get(name), kind) for row in rows], kind)
     for name in ("provider", "measurement"):
-        texts = [None if row.get(name) is None else json.dumps(row[name]) for row in rows]
+        texts = [_json(row.get(name)) for row in rows]
         columns[name] = Array(texts, TEXT)
     return Table.from_pydict(columns)
 
@@ -105,6 +105,7 @@ def joined_table(rows: Table, metrics: Mapping[str, Mapping[str, Any]]) -> Table
 
 def _struct(values: Sequence[Mapping[str, Any]], known: Mapping[str, DataType]) -> Any:
     """One struct column: the known fields first, then those that these values bring, each with the type that holds all."""
+    values = [{_unicode(name): item for name, item in value.items()} for value in values]
     extra = dict.fromkeys(name for value in values for name in value if name not in known)
     kinds = dict(known) | {name: _kind([value.get(name) for value in values]) for name in extra}
     arrays, fields = [], []
@@ -113,6 +114,18 @@ def _struct(values: Sequence[Mapping[str, Any]], known: Mapping[str, DataType]) 
         arrays.append(Array([_fitting(item, kind) for item in column], kind))
         fields.append(Field(name, kind, nullable=True))
     return struct_array(arrays, fields=fields)
+
+
+def _json(value: Any) -> str | None:
+    try:
+        return None if value is None else json.dumps(value)
+    except RecursionError:
+        return None  # nested too deeply to be a measurement
+
+
+def _unicode(text: str) -> str:
+    """JSON allows halves of surrogate pairs, which are no text."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _kind(values: Sequence[Any]) -> DataType:
@@ -135,7 +148,7 @@ def _fitting(value: Any, kind: DataType) -> Any:
         return None
     if kind == TEXT:
         text = value if isinstance(value, str) else json.dumps(value)
-        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+        return _unicode(text)
     if kind == BOOL:
         return value if isinstance(value, bool) else None
     if kind == FLOAT:

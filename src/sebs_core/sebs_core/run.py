@@ -143,6 +143,7 @@ class Run:
             connections=self.connections,
         )  # fmt: skip
         self._index += load.repetitions
+        sink.overlapping = min(load.concurrency, load.repetitions) > 1
         with self.session.interrupts.held():
             self._reports.append(self.session.stages.call("sebs_run_load", plan=plan, sink=sink))
 
@@ -154,16 +155,20 @@ class Run:
         wanted = min(self.load.concurrency, self.load.repetitions)
         sink.phase = "warmup"
         for attempt in range(WARM_ROUNDS):
-            answered: set[str] = set()
-            sink.observe = lambda row, seen=answered: seen.add(row["instance_id"])
+            told: list[tuple[str | None, str | None]] = []
+            sink.observe = lambda row, seen=told: seen.append((row["instance_id"], row["error"]))
             held = wanted > 1 and isinstance(self.payload, dict)
             hold = {"__sebs__": {"hold_ms": FIRST_HOLD_MS << attempt}} if held else {}
-            event = session_module.payload_text({**self.payload, **hold}) if held else text
+            event = session_module.json_text({**self.payload, **hold}) if held else text
             self._send(sink, Closed(concurrency=wanted, repetitions=wanted), event)
-            if len(answered - {None}) >= wanted:
+            answered = {instance for instance, _ in told if instance}
+            if len(answered) >= wanted:
+                break
+            if all(error for _, error in told):
+                self._notes.append("every call of a round of the warm-up failed")
                 break
         else:
-            self._notes.append(f"the warm-up reached {len(answered - {None})} of {wanted} instances at once")
+            self._notes.append(f"the warm-up reached {len(answered)} of {wanted} instances at once")
         sink.phase, sink.observe = "measured", None
         self._send(sink, self.load, text)
 
@@ -191,7 +196,7 @@ class Run:
     def _enforce_cold(self, sink: RowSink) -> None:
         (self.function,) = self.session.stages.call("sebs_enforce_cold_start", functions=[self.function])
         sink.renew(self.function)
-        sink.generation = self.function.generation
+        sink.generation = self.session.generations[self.function.name] = self.function.generation
 
     def _manifest(self, name: str, created: datetime.datetime, text: bytes) -> RunManifest:
         versions = {plugin.distribution: plugin.version for plugin in self.session.plugins.installed}

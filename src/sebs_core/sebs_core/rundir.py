@@ -40,6 +40,7 @@ __all__ = ["RowSink", "RunDirectory"]
 
 FLUSH_SECONDS = 0.9
 """A crash loses at most a second."""
+PAUSE_RATIO = 20
 FIRST_BODIES = 5
 MOST_ROWS_HELD = 20_000
 MOST_BYTES_HELD = 64 * 1024 * 1024
@@ -202,6 +203,9 @@ class RowSink:
         """Warm rows are ``rejected``: this is a cold run."""
         self.observe: Callable[[dict[str, Any]], None] | None = None
         """Sees each row of the current load after it was decoded."""
+        self.overlapping = False
+        """Several clients: a flush waits for the calls in flight, and makes their clients pause."""
+        self._longest_ns = 0
         self.measured = self.failures = self.abandoned = 0
 
     @property
@@ -210,7 +214,10 @@ class RowSink:
         self._interrupts.check()
         if not self._held:
             return False
-        late = time.monotonic() - self._last_flush > FLUSH_SECONDS
+        patience = FLUSH_SECONDS
+        if self.overlapping:  # the pause lasts as long as a call: it may take a twentieth of the time
+            patience = max(patience, PAUSE_RATIO * self._longest_ns / 1e9)
+        late = time.monotonic() - self._last_flush > patience
         return late or len(self._held) > MOST_ROWS_HELD or self._held_bytes > MOST_BYTES_HELD
 
     def renew(self, function: Function) -> None:
@@ -220,6 +227,8 @@ class RowSink:
     def add(self, exchange: Exchange) -> None:
         """Hold an exchange until the next flush."""
         self._held.append(exchange)
+        if exchange.finished_ns is not None:
+            self._longest_ns = max(self._longest_ns, exchange.finished_ns - exchange.sent_ns)
         if exchange.response is not None:
             self._held_bytes += len(exchange.response.body)
 
@@ -246,7 +255,7 @@ class RowSink:
         row["workload_version"] = self._workload_version
         if row["error"] is None:
             row["output_ok"], row["output_problem"] = self._checked(fields.output)
-        if self.only_cold and row["cold"] is False and row["error"] is None:
+        if self.only_cold and row["cold"] is False:
             row["phase"] = "rejected"
         if row["phase"] == "measured":
             self.measured += 1

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import graphlib
+import hashlib
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["Removal", "Session", "connect"]
 
 logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 63
+"""Of a function: what the strictest providers take."""
 
 
 def connect(
@@ -121,6 +126,8 @@ class Session:
         self.output = output
         self.is_open = False
         self.interrupts = Interrupts()
+        self.generations: dict[str, str | None] = {}
+        """Function → marker of its last enforced cold start in this session."""
         self.plugins = plugins
         self._cache = cache
         self._context, self._folders = context, benchmark_folders
@@ -179,7 +186,7 @@ class Session:
             if key in config and config[key] != value:
                 raise ConfigError(f"the package was built with {key} {value}, not {config[key]}: package it again")
         resolved = FunctionConfig(
-            function_name=given.function_name or self._function_name(package.benchmark, built),
+            function_name=given.function_name or self._function_name(package.benchmark, package.workload_version, built),
             memory_mb=given.memory_mb or package.memory_mb,
             timeout_s=given.timeout_s or package.timeout_s,
             environment=given.environment,
@@ -192,6 +199,9 @@ class Session:
         """Invoke once. A function that fails is an `Invocation` with its error, not an exception."""
         from sebs_core.run import invoke_once
 
+        # A cold start that was enforced since this record was made has another marker.
+        current = self.generations.get(function.name, function.generation)
+        function = function.model_copy(update={"generation": current})
         return invoke_once(self, function, self.trigger(function, trigger), payload)
 
     def collect_metrics(self, result: Result) -> Metrics:
@@ -275,13 +285,17 @@ class Session:
 
     def trigger(self, function: Function, kind: str) -> Trigger:
         """The function's trigger of this kind, made if need be."""
-        current = self._cache.function(self.platform, function.name) or function
+        kept = self._cache.function(self.platform, function.name)
+        same = kept is not None and kept.model_copy(update={"triggers": ()}) == function.model_copy(update={"triggers": ()})
+        # Another session may have deployed under this name since: its triggers are not ours.
+        current = kept if kept is not None and same else function
         known = function.trigger(kind) or current.trigger(kind)
         if known is not None:
             return known
         self._check_trigger(kind)
         made: Trigger = self.stages.call("sebs_create_trigger", function=function, kind=kind, asynchronous=False)
-        self._cache.keep_function(current.model_copy(update={"triggers": (*current.triggers, made)}))
+        if same:
+            self._cache.keep_function(current.model_copy(update={"triggers": (*current.triggers, made)}))
         return made
 
     def logs(self, function: Function, request_id: str) -> str:
@@ -351,7 +365,8 @@ class Session:
             "architecture": config.architecture or (support.architectures[0] if support else "any"),
         }
         resolved = FunctionConfig(
-            function_name=config.function_name or self._function_name(benchmark.name, choices),
+            function_name=config.function_name
+            or self._function_name(benchmark.name, benchmark.config.workload_version, choices),
             memory_mb=config.memory_mb or benchmark.config.memory,
             timeout_s=config.timeout_s or benchmark.config.timeout,
             environment=config.environment,
@@ -360,10 +375,13 @@ class Session:
         self._capabilities.check(resolved, self.platform)
         return resolved
 
-    def _function_name(self, benchmark: str, choices: Mapping[str, str]) -> str:
-        parts = ["sebs", self._cache.resources_id, benchmark, choices["language"], choices["language_version"]]
+    def _function_name(self, benchmark: str, version: str, choices: Mapping[str, str]) -> str:
+        parts = ["sebs", self._cache.resources_id, benchmark, version, choices["language"], choices["language_version"]]
         parts += [choices[key] for key in ("language_variant", "system_variant", "architecture")]
-        return "".join(letter if letter.isalnum() else "-" for letter in "-".join(parts))
+        name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts))
+        if len(name) > LONGEST_NAME or not benchmark.isascii():
+            name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+        return name
 
     def _package(self, benchmark: Benchmark, config: FunctionConfig, *, rebuild: bool) -> Package:
         from sebs_core.packaging import Sources, stage, unpinned
@@ -397,9 +415,12 @@ class Session:
         with self.stage("deploy", config.function_name) as note:
             previous, note.reason = self._known_function(config.function_name)
             if previous is not None:
-                note.reason = _difference(previous, package, config) or ("secrets were given" if secrets else "")
+                note.reason = _difference(previous, package, config)
+                if not note.reason and (secrets or previous.has_secrets):
+                    note.reason = "secrets are given" if secrets else "secrets were given before, and none now"
                 if not note.reason:
                     note.reused = True
+                    self.generations[previous.name] = previous.generation
                     return previous
             function: Function = self.stages.call(
                 "sebs_deploy",
@@ -409,7 +430,9 @@ class Session:
                 environment=config.environment,
                 secrets=secrets,
             )
+            function = function.model_copy(update={"has_secrets": bool(secrets)})
             self._cache.keep_function(function)
+        self.generations[function.name] = function.generation
         return function
 
     def _check_trigger(self, kind: str) -> None:
@@ -450,9 +473,16 @@ def _is_secret(value: object) -> bool:
 
 def payload_text(payload: Any) -> bytes:
     """The payload as the JSON text that is sent; `ConfigError` when it is no JSON."""
+    if isinstance(payload, dict) and "__sebs__" in payload:
+        raise ConfigError("the key __sebs__ of a payload is reserved for sebs itself: choose another name")
+    return json_text(payload)
+
+
+def json_text(payload: Any) -> bytes:
+    """The event as JSON text."""
     try:
         return json.dumps(payload, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"the payload cannot be written as JSON: {error}") from None
 
 

@@ -209,16 +209,26 @@ class _Groups:
         )
 
     def cold_kinds(self) -> dict[str, ColdKind]:
+        """By kind; a failure that told none belongs to the only one there is, and where there are more nothing is known."""
         kinds = {}
+        untold = sum(cold is True and failed and not kind for cold, failed, kind in self._told())
         for kind in sorted(self.kinds):
             places = [place for place, own in enumerate(self.rows["cold_kind"]) if own == kind]
-
-            def quantiles(name: str, places: list[int] = places) -> Quantiles | None:
-                own = ((self.rows[name][place], self.failed[place]) for place in places)
-                return Quantiles.of(math.inf if failed else value for value, failed in own if failed or value is not None)
-
-            kinds[kind] = ColdKind(count=len(places), client_us=quantiles("client_us"), init_us=quantiles("init_us"))
+            failures = untold + sum(self.failed[place] for place in places)
+            known = not untold or len(self.kinds) == 1
+            kinds[kind] = ColdKind(
+                count=len(places) + (untold if len(self.kinds) == 1 else 0),
+                client_us=self._of_kind("client_us", places, failures) if known else None,
+                init_us=self._of_kind("init_us", places, failures) if known else None,
+            )
         return kinds
+
+    def _told(self) -> Iterable[tuple[bool | None, bool, str | None]]:
+        return zip(self.cold, self.failed, self.rows["cold_kind"], strict=True)
+
+    def _of_kind(self, name: str, places: list[int], failures: int) -> Quantiles | None:
+        well = [self.rows[name][place] for place in places if not self.failed[place]]
+        return Quantiles.of([value for value in well if value is not None] + [math.inf] * failures)
 
     def notes(self) -> list[str]:
         said = []

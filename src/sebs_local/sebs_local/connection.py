@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import selectors
 import socket
 import subprocess
 import sys
@@ -113,7 +113,7 @@ class Gateway:
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         output = self._process.stdout.fileno()
         deadline = time.monotonic() + END_S
-        while select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        while _readable(output, deadline):
             if not os.read(output, 4096):
                 return True
         return False
@@ -138,7 +138,7 @@ class Gateway:
         deadline = time.monotonic() + START_S
         line = b""
         while not line.endswith(b"\n"):
-            if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not _readable(output, deadline):
                 raise DeployError(f"the gateway of the local platform was not ready within {START_S:g} s{self._last_words()}")
             data = os.read(output, 4096)
             if not data:
@@ -178,3 +178,10 @@ class Gateway:
         control, self._control = self._control, None
         if control is not None:
             control.close()
+
+
+def _readable(descriptor: int, deadline: float) -> bool:
+    """Wait until there is something to read; False when there is nothing by then. select() would end at descriptor 1,023."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        return bool(selector.select(max(0.0, deadline - time.monotonic())))

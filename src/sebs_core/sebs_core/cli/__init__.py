@@ -82,6 +82,9 @@ def run(arguments: list[str]) -> int:
         if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             return 141  # click's answer to a reader that has left; as a shell reports SIGPIPE
         return stop.code if isinstance(stop.code, int) else 3
+    except OSError as error:
+        click.echo(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        return 3
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         click.echo(f"error: a defect in sebs or in a plugin: {type(error).__name__}: {error} (-v shows where)", err=True)

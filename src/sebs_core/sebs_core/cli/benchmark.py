@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sebs_core.cli.options import config_option, function_options, json_option, option, platform_options, verbose_option
 from sebs_core.cli.output import Progress, print_json, print_summary, print_table
 from sebs_core.errors import ConfigError
+from sebs_core.load import MOST_CLIENTS
 
 if TYPE_CHECKING:
     from sebs_core.summary import Summary
@@ -66,8 +68,9 @@ def list_benchmarks(folders: tuple[Path, ...], as_json: bool) -> None:
 @option("--timeout", "timeout_s", type=float, help="Seconds per invocation. Default: the benchmark's.")
 @option("--trigger", default="http", help="http or library.")
 @option("--repetitions", default=5, type=click.IntRange(1), help="Measured invocations, of all clients together.")
-@option("--concurrency", default=1, type=click.IntRange(1, 900), help="Clients that invoke at the same time.")
-@option("--cold/--warm", "cold", default=None, help="Enforce cold starts, or warm up first. Default: as it comes.")
+@option("--concurrency", default=1, type=click.IntRange(1, MOST_CLIENTS), help="Clients that invoke at the same time.")
+@option("--cold", is_flag=True, help="Every measured invocation meets a new instance: enforced and verified.")
+@option("--warm", is_flag=True, help="Warm up instances first. Default without both: as it comes.")
 @option(
     "--connections",
     type=click.Choice(["reused", "fresh"]),
@@ -97,7 +100,8 @@ def invoke(
     output_dir: Path | None,
     repetitions: int,
     concurrency: int,
-    cold: bool | None,
+    cold: bool,
+    warm: bool,
     payload: Path | None,
     no_check_outputs: bool,
     as_json: bool,
@@ -111,7 +115,7 @@ def invoke(
     if payload is not None:
         run["payload"] = _payload(payload)
     progress = Progress()
-    start = {None: "any", True: "cold", False: "warm"}[cold]
+    start = _start(cold=cold, warm=warm)
     load = Closed(concurrency=concurrency, repetitions=repetitions)
     try:
         with connect(
@@ -211,6 +215,17 @@ for alias in ("collect", "process"):
     group.command(name=alias, hidden=alias == "process")(command)
 
 
+def _start(*, cold: bool, warm: bool) -> str:
+    """Of both, the one that was said nearer to the user: on the command line before in the environment before in a file."""
+    if cold and warm:
+        source = click.get_current_context().get_parameter_source
+        ranks = [list(ParameterSource).index(source(name) or ParameterSource.DEFAULT) for name in ("cold", "warm")]
+        if ranks[0] == ranks[1]:
+            raise ConfigError("--cold and --warm exclude each other: choose one")
+        return "cold" if ranks[0] < ranks[1] else "warm"
+    return "cold" if cold else "warm" if warm else "any"
+
+
 def _is_folder(name: str) -> bool:
     return "/" in name or name in (".", "..")
 
@@ -220,7 +235,7 @@ def _payload(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"the payload {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"the payload {path} is not JSON: {error}") from None
 
 

@@ -52,7 +52,7 @@ def _assignments(_ctx: click.Context, _param: click.Parameter, values: tuple[str
 def read_config(path: Path) -> dict[str, Any]:
     """A TOML, JSON or YAML file of options by their long names; `ConfigError` says what is wrong with it."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             values = json.loads(text)
         elif path.suffix in (".yaml", ".yml"):
@@ -96,10 +96,6 @@ def _use_config(ctx: click.Context, _param: click.Parameter, path: Path | None) 
         if isinstance(parameter, click.Option) and parameter.name:
             known[parameter.name] = parameter.name
             known |= {name.lstrip("-").replace("-", "_"): parameter.name for name in parameter.opts}
-            for name in parameter.secondary_opts:  # the other half of a switch, as warm is of cold
-                known[name.lstrip("-").replace("-", "_")] = parameter.name
-                if isinstance(values.get(name.lstrip("-")), bool):
-                    values[name.lstrip("-")] = not values[name.lstrip("-")]
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ConfigError(f"the configuration {path} has no option {', '.join(unknown)}; known: {', '.join(sorted(known))}")

@@ -77,7 +77,7 @@ class Progress:
         self._bar: ProgressBar[int] | None = None
         self._ended = threading.Event()
         self._clock: threading.Thread | None = None
-        self._terminal = sys.stderr.isatty()
+        self._terminal = sys.stderr is not None and sys.stderr.isatty()
 
     @hookimpl
     def sebs_event(self, event: Event) -> None:

@@ -8,14 +8,16 @@ in flight end, and only then calls it.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import time
 from typing import TYPE_CHECKING, Any
 
 import pycurl
 
-from sebs_core.errors import ConfigError
 from sebs_core.exchange import Exchange, Response
+from sebs_core.load import MOST_CLIENTS
 from sebs_core.models import EngineReport
 
 if TYPE_CHECKING:
@@ -24,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ClosedLoop"]
 
-MOST_CONNECTIONS = 900
-"""select() takes descriptors below 1,024."""
 MOST_BODY_BYTES = 64 * 1024 * 1024
 CONNECT_TIMEOUT_MS = 10_000
+LOOK_UP_S = 0.1
+"""How often an idle loop looks whether the user wants to stop."""
 LOOPBACK = "127.0.0.1,localhost,::1"
 
 TLS_ERRORS = frozenset((35, 51, 53, 54, 58, 59, 60, 64, 66, 77, 80, 82, 83, 90, 91, 98))
@@ -46,14 +48,16 @@ class ClosedLoop:
 
     def __init__(self) -> None:
         self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, MOST_CONNECTIONS)
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 2 * MOST_CLIENTS)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._selector = selectors.DefaultSelector()
+        self._timer: float | None = None
         self._clients: list[_Client] = []
 
     def run(self, plan: Plan, sink: Sink) -> EngineReport:
         """Send the plan's repetitions; every transfer that ended is in the sink, and flushed, when this returns."""
         wanted = min(plan.load.concurrency, plan.load.repetitions)
-        if wanted > MOST_CONNECTIONS:
-            raise ConfigError(f"a closed loop of {wanted} clients is more than this engine holds ({MOST_CONNECTIONS})")
         while len(self._clients) < wanted:
             self._clients.append(_Client())
         started_ns = time.monotonic_ns() - plan.origin_ns
@@ -80,6 +84,7 @@ class ClosedLoop:
             client.handle.close()
         self._clients.clear()
         self._multi.close()
+        self._selector.close()
 
     def _send_all(self, plan: Plan, sink: Sink, clients: list[_Client], busy: dict[Any, _Client]) -> int:
         multi, origin = self._multi, plan.origin_ns
@@ -97,8 +102,7 @@ class ClosedLoop:
                 client.sent_ns = time.monotonic_ns()
                 multi.add_handle(client.handle)
                 index += 1
-            while multi.perform()[0] == pycurl.E_CALL_MULTI_PERFORM:
-                pass
+            self._proceed()
             now = time.monotonic_ns()
             due = sink.due
             ended = self._ended()
@@ -113,9 +117,33 @@ class ClosedLoop:
                 now = time.monotonic_ns()
                 for client in free:
                     client.free_ns = now
-            elif busy and not ended and multi.select(0.1) == -1:
-                time.sleep(0.0005)
         return index - plan.first_index
+
+    def _proceed(self) -> None:
+        """Wait for sockets or libcurl's timer, and let libcurl work."""
+        wait = LOOK_UP_S if self._timer is None else min(LOOK_UP_S, max(0.0, self._timer - time.monotonic()))
+        for key, mask in self._selector.select(wait):
+            bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (
+                pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
+            )
+            self._multi.socket_action(key.fd, bits)
+        if self._timer is not None and time.monotonic() >= self._timer:
+            self._timer = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
+        if what == pycurl.POLL_REMOVE:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(descriptor)
+            return
+        mask = (selectors.EVENT_READ if what & pycurl.POLL_IN else 0) | (selectors.EVENT_WRITE if what & pycurl.POLL_OUT else 0)
+        try:
+            self._selector.modify(descriptor, mask)
+        except KeyError:
+            self._selector.register(descriptor, mask)
+
+    def _set_timer(self, milliseconds: int) -> None:
+        self._timer = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _ended(self) -> list[tuple[Any, int, str]]:
         left, well, failed = self._multi.info_read()

@@ -29,7 +29,7 @@ def requirement_texts(code: Path, config: FunctionConfig) -> dict[str, str]:
     """``requirements.txt``, or the one for this language version if there is one (``requirements.txt.3.12``)."""
     for name in (f"requirements.txt.{config.language_version}", "requirements.txt"):
         if (code / name).is_file():
-            return {name: (code / name).read_text()}
+            return {name: (code / name).read_text(encoding="utf-8")}
     return {}
 
 
@@ -95,9 +95,9 @@ def _forget_this_machine(folder: Path) -> None:
         if not any(scripts.iterdir()):
             scripts.rmdir()
     for record in folder.glob("*.dist-info/RECORD"):
-        lines = record.read_text().splitlines(keepends=True)
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if not any(name in line.split(",", 1)[0] for name in gone)]
-        record.write_text("".join(sorted(kept)))
+        record.write_text("".join(sorted(kept)), encoding="utf-8")
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
 
 

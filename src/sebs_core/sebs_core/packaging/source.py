@@ -82,8 +82,8 @@ class _Collector:
             self.definition(value)
             if own != name:
                 self.definitions.append(f"{name} = {own}")
-        elif home != self.module and home and getattr(sys.modules.get(home), own, None) is value:
-            self.imports.add(f"from {home} import {own}" + ("" if own == name else f" as {name}"))
+        elif home and home != self.module and (public := _public_home(home, own, value)):
+            self.imports.add(f"from {public} import {own}" + ("" if own == name else f" as {name}"))
         else:
             self.definitions.append(f"{name} = {_literal(name, value, user)}")
 
@@ -95,6 +95,13 @@ class _Collector:
             if module not in sys.modules:
                 return
             self.imports.add(f"import {module}")
+
+
+def _public_home(module: str, name: str, value: Any) -> str | None:
+    """The outermost module from which `value` can be imported by this name: inner ones differ between versions."""
+    parts = module.split(".")
+    homes = (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    return next((home for home in homes if getattr(sys.modules.get(home), name, None) is value), None)
 
 
 def _names_taken(code: CodeType) -> Iterator[list[str]]:

@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         if cold_kind is not None:
             more += f"x-sebs-cold-kind: {cold_kind}\r\n"
         if error is not None:
-            more += f"x-sebs-error: {error}\r\nx-sebs-error-detail: {quote(detail[:1000], safe=' ')}\r\n"
+            more += f"x-sebs-error: {error}\r\nx-sebs-error-detail: {quote(detail[:1000], safe=' ', errors='replace')}\r\n"
         if not self._keep_alive:
             more += "connection: close\r\n"
         phrase = "OK" if status == 200 else HTTPStatus(status).phrase

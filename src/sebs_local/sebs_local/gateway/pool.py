@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Client", "Pool", "failure_of"]
 
+ID_WITHIN = 160
+"""The first bytes of an envelope, in which the id of its request stands."""
+
 _MEASUREMENT = '"measurement": '
 _WELL = ', "error": null, '
 _DECODER = json.JSONDecoder()
@@ -180,6 +183,11 @@ class Pool:
         """The answer has arrived completely; None: it was too large."""
         ended_ns = time.monotonic_ns()
         error: str | None
+        head = b"" if envelope is None else envelope[:ID_WITHIN]
+        if b'"request_id"' in head and instance.call.request_id.encode() not in head:
+            # A handler that forks has two processes that answer: the later one is not of this call.
+            self.ended(instance, "wrote an answer to another call")
+            return
         if envelope is None:
             limit = self.house.response_limit >> 20
             error, detail = "too_large", f"the function answered with more than the limit of {limit} MiB"
