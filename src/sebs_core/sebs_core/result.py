@@ -45,7 +45,7 @@ class Result:
     def invocations(self) -> Table:
         """One row per attempted invocation, as an Arrow table (``__arrow_c_stream__``); columns: docs/measurement.md."""
         if self._table is None:
-            self._table = self._run.finish()
+            self._table = self._run.table()
         return self._table
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -133,7 +133,11 @@ class Result:
             )
         self._run.write_metrics(metrics)
         self.update_manifest(metrics_missing=len(metrics.missing), provider_sources=dict(metrics.sources))
-        self._table = None
+        self.finish()
+
+    def finish(self) -> None:
+        """Make ``result.parquet`` anew from all that is there. Called by the session."""
+        self._table = self._run.finish()
 
     def update_manifest(self, **changes: Any) -> None:
         """Replace fields of the manifest, on disk too. Called by the session."""

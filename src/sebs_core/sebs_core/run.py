@@ -95,7 +95,7 @@ class Run:
                 clocks=tuple(self._clocks),
             )
             if state != "complete":
-                directory.finish()
+                result.finish()
                 self.session.stages.tell(RunFinished(str(directory.path)))
         self._after(result, collect_now=collect_now)
         return result
@@ -110,7 +110,8 @@ class Run:
             result.update_manifest(notes=tuple(self._notes))
             self.session.stages.tell(Notice(str(error), warning=True))
         finally:
-            _ = result.invocations
+            if result.manifest.metrics_missing is None:
+                result.finish()
             self.session.stages.tell(RunFinished(str(result.directory)))
 
     def _sink(self, directory: RunDirectory) -> RowSink:

@@ -96,17 +96,9 @@ class RunDirectory:
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Write one more file of rows."""
-        place = f"rows/{self._next('rows', '.arrow'):06}.arrow"
-        temporary = self.path / f"{place}.tmp"
-        try:
-            # Through memory: arro3 does not tell what was wrong with a file.
-            written = io.BytesIO()
-            write_ipc(rows_table(rows), written)
-            temporary.write_bytes(written.getvalue())
-            temporary.replace(self.path / place)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise _cannot_write(self.path, error) from error
+        written = io.BytesIO()  # through memory: arro3 does not tell what was wrong with a file
+        write_ipc(rows_table(rows), written)
+        self._put(f"rows/{self._next('rows', '.arrow'):06}.arrow", written.getvalue())
 
     def write_body(self, index: int, body: bytes) -> None:
         """Keep one answer as it came."""
@@ -129,22 +121,20 @@ class RunDirectory:
         except Exception as error:
             raise StorageError(f"the rows in {self.path / 'rows'} cannot be read: {error}") from error
 
-    def finish(self) -> Table:
-        """Make ``result.parquet`` from rows and metrics, and return it. Pure: the same files give the same table."""
+    def table(self) -> Table:
+        """Rows joined with metrics. Pure: the same files give the same table; nothing is written."""
         told: dict[str, dict[str, Any]] = {}
         for file in sorted((self.path / "metrics").glob("*.json")):
             for request, values in _metrics(file).values.items():
                 told.setdefault(request, {}).update({name: value for name, value in values.items() if value is not None})
-        table = joined_table(self.rows(), told)
-        temporary = self.path / "result.parquet.tmp"
-        try:
-            written = io.BytesIO()
-            write_parquet(table, written, compression="zstd(3)")
-            temporary.write_bytes(written.getvalue())
-            temporary.replace(self.path / "result.parquet")
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise _cannot_write(self.path, error) from error
+        return joined_table(self.rows(), told)
+
+    def finish(self) -> Table:
+        """Make ``result.parquet`` from rows and metrics, as often as one likes, and return its table."""
+        table = self.table()
+        written = io.BytesIO()
+        write_parquet(table, written, compression="zstd(3)")
+        self._put("result.parquet", written.getvalue())
         return table
 
     def _next(self, folder: str, suffix: str) -> int:

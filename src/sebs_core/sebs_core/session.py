@@ -377,7 +377,8 @@ class Session:
 
     def _function_name(self, benchmark: str, version: str, choices: Mapping[str, str]) -> str:
         parts = ["sebs", self._cache.resources_id, benchmark, version, choices["language"], choices["language_version"]]
-        parts += [choices[key] for key in ("language_variant", "system_variant", "architecture")]
+        variants = [choices[key] for key in ("language_variant", "system_variant", "architecture")]
+        parts += [variant for variant in variants if variant != "default"]
         name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts))
         if len(name) > LONGEST_NAME or not benchmark.isascii():
             name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
