@@ -10,9 +10,9 @@ import textwrap
 
 import pytest
 from double_platform import FakeEntryPoint, World, plugin_of
-from sebs_core.plugins import Plugins
 
 from sebs_core import connect
+from sebs_core.plugins import Plugins
 
 ECHO = """
 import os

@@ -1,6 +1,7 @@
 """Benchmarks in folders: a broken one is one clear sentence, and does not hide the others."""
 
 import pytest
+
 from sebs_core.benchmark import Benchmark, BrokenBenchmark, find, find_all
 from sebs_core.errors import ConfigError
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from sebs_core.builtin import BuiltInStages
 from sebs_core.exchange import Response
 from sebs_core.models import ERROR_KINDS, Trigger

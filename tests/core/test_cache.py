@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from example_records import CONFIG
+
+from sebs_core import cache as cache_module
 from sebs_core.cache import Cache, default_cache_folder, write_atomically
 from sebs_core.errors import CacheError
 from sebs_core.models import Function, Package
-
-from sebs_core import cache as cache_module
 
 
 def a_function(**more):

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 from double_platform import FakeEntryPoint, module_of, plugin_of
-from sebs_core.offers import PlatformInfo
-from sebs_core.plugins import Plugins
 
 from sebs_core import Settings, hookimpl
 from sebs_core import cli as command_line
+from sebs_core.offers import PlatformInfo
+from sebs_core.plugins import Plugins
 
 CONTRACT = {
     "run", "platform", "benchmark", "size", "language", "count", "failures", "cold_count", "outputs_ok", "client_us",

@@ -12,11 +12,11 @@ import time
 
 import pytest
 from loopback_server import LoopbackServer, answer
+
+import sebs_core as sebs
 from sebs_core.engine import closed
 from sebs_core.engine.closed import ClosedLoop
 from sebs_core.exchange import Request
-
-import sebs_core as sebs
 
 PAYLOAD = b'{"x": 1}'
 

@@ -4,10 +4,10 @@ import threading
 import time
 
 import pytest
-from sebs_core.engine.threads import run_threads
-from sebs_core.models import Invocation
 
 import sebs_core as sebs
+from sebs_core.engine.threads import run_threads
+from sebs_core.models import Invocation
 
 
 class Kept:

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from sebs_core.errors import SebsError
 
 from sebs_core import errors
+from sebs_core.errors import SebsError
 
 CLASSES = {name: thing for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
 

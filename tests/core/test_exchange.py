@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from sebs_core.exchange import Fields, fields_from_envelope
 
 ENVELOPE = {

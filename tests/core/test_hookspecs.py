@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+
 from sebs_core.builtin import BuiltInStages
 from sebs_core.hookspecs import DiscoveryHooks, StageHooks
 from sebs_core.plugins import DISCOVERY, STAGES

@@ -5,6 +5,7 @@ import signal
 import threading
 
 import pytest
+
 from sebs_core.interrupts import Interrupts
 
 

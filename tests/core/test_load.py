@@ -2,9 +2,9 @@
 
 import pytest
 from pydantic import ValidationError
-from sebs_core.models import Function, Trigger
 
 import sebs_core as sebs
+from sebs_core.models import Function, Trigger
 
 
 def test_a_closed_loop_is_five_sequential_invocations_unless_told_otherwise():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from pydantic import ValidationError
+
 from sebs_core.errors import PluginError
 from sebs_core.models import Function, FunctionConfig, Metrics, Package, Record, Resource, RunManifest, Runtime, Trigger
 

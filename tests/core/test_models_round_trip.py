@@ -4,9 +4,9 @@ import datetime
 from pathlib import Path
 
 import pytest
-from sebs_core.models import Function, FunctionConfig, Metrics, Package, Record, Resource, RunManifest, Runtime, Tagged, Trigger
 
 from sebs_core import models
+from sebs_core.models import Function, FunctionConfig, Metrics, Package, Record, Resource, RunManifest, Runtime, Tagged, Trigger
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is in the dependency group `checks`")
 from hypothesis import given, settings  # noqa: E402

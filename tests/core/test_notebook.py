@@ -3,9 +3,8 @@
 import sys
 from types import SimpleNamespace
 
-from sebs_core.notebook import NotebookProgress, notebook_observer
-
 import sebs_core as sebs
+from sebs_core.notebook import NotebookProgress, notebook_observer
 
 
 class Display:

@@ -1,6 +1,7 @@
 """Capabilities: what a platform cannot do is refused with a sentence that says what it can."""
 
 import pytest
+
 from sebs_core.errors import ConfigError
 from sebs_core.models import FunctionConfig
 from sebs_core.offers import Capabilities, LanguageSupport

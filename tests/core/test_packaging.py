@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from double_platform import HANDLER
 from example_records import CONFIG
+
 from sebs_core.benchmark import Benchmark
 from sebs_core.errors import ConfigError, PackagingError
 from sebs_core.models import Runtime

@@ -3,6 +3,7 @@
 import pytest
 from double_platform import HANDLER
 from example_records import CONFIG
+
 from sebs_core.benchmark import Benchmark
 from sebs_core.errors import PackagingError
 from sebs_core.models import Runtime

@@ -4,12 +4,12 @@ import logging
 
 import pytest
 from double_platform import DoublePlatform, FakeEntryPoint, info_of, module_of, plugin_of
+
+from sebs_core import hookimpl
 from sebs_core.errors import ConfigError, PluginError, SebsError, StageMissingError, UnknownPlatformError
 from sebs_core.offers import Extension, Language, PlatformInfo
 from sebs_core.plugins import Plugins, Stages
 from sebs_core.session import connect
-
-from sebs_core import hookimpl
 
 
 def listed(plugins, name):

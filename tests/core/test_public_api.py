@@ -71,6 +71,7 @@ def test_a_module_for_each_public_name_is_loaded_only_when_it_is_used(run_python
 
 def test_platforms_lists_what_is_there_and_what_could_not_be_loaded(world, monkeypatch):
     from double_platform import FakeEntryPoint, plugin_of
+
     from sebs_core.plugins import Plugins
 
     plugins = Plugins([FakeEntryPoint("double", plugin_of(world)), FakeEntryPoint("broken", ImportError("no sdk"))])

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from sebs_core.exchange import Exchange, Fields, Response
 from sebs_core.models import ERROR_KINDS
 from sebs_core.rows import COLUMNS, MEASUREMENT, PROVIDER, joined_table, row_of, rows_table

@@ -9,10 +9,10 @@ import time
 import pytest
 from arro3.io import read_ipc
 from double_platform import FakeEntryPoint, plugin_of
-from sebs_core.plugins import Plugins
 
 import sebs_core as sebs
 from sebs_core import hookimpl
+from sebs_core.plugins import Plugins
 
 
 def column(result, name):

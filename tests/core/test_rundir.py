@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from example_records import FUNCTION, a_manifest
+
+from sebs_core import rundir
 from sebs_core.errors import StorageError
 from sebs_core.exchange import Exchange, Fields, Response
 from sebs_core.interrupts import Interrupts
 from sebs_core.models import Metrics, Trigger
 from sebs_core.rows import row_of
 from sebs_core.rundir import RowSink, RunDirectory
-
-from sebs_core import rundir
 
 
 def rows_of(*indices, **fields):

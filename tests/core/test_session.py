@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from double_platform import PYTHON, DoubleFunction, FakeEntryPoint, plugin_of
-from sebs_core.models import Resource
-from sebs_core.plugins import Plugins
 
 import sebs_core as sebs
 from sebs_core import hookimpl
+from sebs_core.models import Resource
+from sebs_core.plugins import Plugins
 
 
 class Watching:

@@ -4,6 +4,7 @@ import traceback
 
 import pytest
 from pydantic import SecretStr, ValidationError
+
 from sebs_core.errors import ConfigError
 from sebs_core.settings import RunConfig, Settings, validated
 

@@ -9,6 +9,7 @@ import time
 from types import ModuleType
 
 import pytest
+
 from sebs_core.benchmark import Benchmark, find_all
 
 sebs_benchmarks = pytest.importorskip("sebs_benchmarks", reason="the distribution sebs-benchmarks is not installed")

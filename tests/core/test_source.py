@@ -23,6 +23,7 @@ from decimal import Decimal as Dec
 from math import sqrt
 
 import pytest
+
 from sebs_core.benchmark import Benchmark
 from sebs_core.errors import ConfigError
 

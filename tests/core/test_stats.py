@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from sebs_core.stats import Quantiles, quantile
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 from example_records import a_manifest
+
 from sebs_core.exchange import Exchange, Fields
 from sebs_core.rows import joined_table, row_of, rows_table
 from sebs_core.stats import Quantiles

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from sebs_core.models import ERROR_KINDS, ColdKind
-from sebs_core.rows import COLUMNS, MEASUREMENT, PROVIDER
 
 import sebs_core
+from sebs_core.models import ERROR_KINDS, ColdKind
+from sebs_core.rows import COLUMNS, MEASUREMENT, PROVIDER
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "measurement.md").read_text()

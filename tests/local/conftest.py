@@ -16,13 +16,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
+import sebs_core
 from sebs_core.exchange import Fields, Response
 from sebs_core.models import FunctionConfig, Package
 from sebs_core.offers import Context
 from sebs_local.models import CAPABILITIES, LocalFunction, LocalSettings
 from sebs_local.platform import SHIM, LocalPlatform
-
-import sebs_core
 
 FUNCTION_SIDE = Path(sebs_core.__file__).parent / "function_side" / "python" / "sebs_function"
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+
 from sebs_local.gateway.pool import failure_of
 
 ECHO = """

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+
 from sebs_core.errors import DeployError, FunctionGoneError, MetricsError
 
 ECHO = "def handler(event): return event"

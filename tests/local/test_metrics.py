@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sebs_core.errors import MetricsError
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system does not tell of other processes")

@@ -7,13 +7,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+
+import sebs_local
 from sebs_core.errors import ConfigError
 from sebs_core.models import Function, FunctionConfig
 from sebs_core.settings import validated
-from sebs_local.models import PYTHON_VERSIONS, LocalFunction, LocalSettings
-
-import sebs_local
 from sebs_local import doctor, interpreters
+from sebs_local.models import PYTHON_VERSIONS, LocalFunction, LocalSettings
 
 OWN = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -236,8 +236,6 @@ class Session:
         meets a new instance, enforced and verified; ``start="warm"``: instances are warmed up first. Ctrl-C leaves a
         valid partial result on disk. Raises what the stages raise; a failing function is a row.
         """
-        from sebs_core.run import Run
-
         if start not in ("any", "cold", "warm"):
             raise ConfigError(f"start is any, cold or warm, not {start!r}")
         if start == "cold" and not self._capabilities.cold_start:
@@ -256,6 +254,8 @@ class Session:
         with self.interrupts.watched():
             package = self._package(found, resolved, rebuild=rebuild)
             function = self._deploy(package, resolved, dict(secrets or {}))
+            from sebs_core.run import Run  # only now: the platform gets ready meanwhile
+
             run = Run(
                 session=self,
                 benchmark=found,

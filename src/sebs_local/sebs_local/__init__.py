@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sebs_core.offers import Context, PlatformInfo
-
     from sebs_local.models import LocalSettings
     from sebs_local.platform import LocalPlatform
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 def sebs_platforms() -> Iterable[PlatformInfo]:
     """Offer ``local``. The gateway's process imports this package too: what costs time is imported only here."""
     from sebs_core.offers import PlatformInfo
-
     from sebs_local.models import CAPABILITIES, LocalSettings
 
     yield PlatformInfo(

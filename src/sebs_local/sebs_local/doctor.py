@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sebs_core.errors import ConfigError
-
 from sebs_local.interpreters import interpreter
 from sebs_local.models import CAPABILITIES, PYTHON_VERSIONS
 

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pydantic import Field
+
 from sebs_core.models import Function
 from sebs_core.offers import Capabilities, LanguageSupport
 from sebs_core.settings import Settings

@@ -11,7 +11,6 @@ from sebs_core.errors import ConfigError, DeployError, FunctionGoneError, Metric
 from sebs_core.exchange import Fields, Request, fields_from_envelope
 from sebs_core.hookspecs import hookimpl
 from sebs_core.models import Function, FunctionConfig, Metrics, Package, Resource, Runtime, Trigger
-
 from sebs_local.connection import Gateway
 from sebs_local.interpreters import interpreter
 from sebs_local.models import LocalFunction, LocalSettings
