@@ -159,7 +159,8 @@ class Run:
             told: list[tuple[str | None, str | None]] = []
             sink.observe = lambda row, seen=told: seen.append((row["instance_id"], row["error"]))
             held = wanted > 1 and isinstance(self.payload, dict)
-            hold = {"__sebs__": {"hold_ms": FIRST_HOLD_MS << attempt}} if held else {}
+            hold_ms = min(FIRST_HOLD_MS << attempt, int(500 * self.function.config.timeout_s))  # not into its time limit
+            hold = {"__sebs__": {"hold_ms": hold_ms}} if held else {}
             event = session_module.json_text({**self.payload, **hold}) if held else text
             self._send(sink, Closed(concurrency=wanted, repetitions=wanted), event)
             answered = {instance for instance, _ in told if instance}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from sebs_core.errors import ConfigError, DeployError, FunctionGoneError, MetricsError
-from sebs_core.exchange import Fields, Request, fields_from_envelope
+from sebs_core.exchange import Fields, fields_from_envelope
 from sebs_core.hookspecs import hookimpl
 from sebs_core.models import Function, FunctionConfig, Metrics, Package, Resource, Runtime, Trigger
 from sebs_local.connection import Gateway
@@ -123,13 +123,6 @@ class LocalPlatform:
             what = f"asynchronous {kind}" if asynchronous else kind
             raise ConfigError(f"the local platform has no {what} trigger. It has: {', '.join(PATHS)}, synchronous.")
         return Trigger(kind=kind, url=f"{self.gateway.url}/{PATHS[kind]}/{function.name}")
-
-    @hookimpl
-    def sebs_request(self, trigger: Trigger, payload: bytes) -> Request:
-        """A POST; neither trigger needs a signature."""
-        if trigger.url is None:
-            raise ConfigError(f"this {trigger.kind} trigger has no url: create it anew")
-        return Request("POST", trigger.url, (("content-type", "application/json"),), payload)
 
     @hookimpl
     def sebs_response(self, response: Response) -> Fields:
