@@ -423,6 +423,31 @@ def test_many_descriptors_in_the_process_change_no_time(engine, serve):
     assert times[20] < 90_000_000, "a wait for the socket ran into its time limit"
 
 
+def test_a_client_sends_again_at_once_also_when_rows_are_written_in_between(engine, serve):
+    """The loop must not wait for sockets when nothing is under way."""
+    from sebs_core.interrupts import Interrupts
+    from sebs_core.rundir import RowSink
+
+    class Writes(RowSink):
+        def flush(self):
+            self.kept = [*getattr(self, "kept", ()), *self._held]
+            self._held = []
+            self._last_flush = time.monotonic()
+
+    def slowly(_talk):
+        time.sleep(0.95)
+        return answer()
+
+    sink = Writes(
+        None, None, function=None, trigger=None, workload_version="", check=None, keep_outputs=False, written=lambda: None,
+        interrupts=Interrupts(),
+    )  # fmt: skip
+    engine.run(plan(serve(slowly).url, repetitions=3), sink)
+    kept = sorted(sink.kept, key=lambda exchange: exchange.index)
+    gaps_ms = [(later.sent_ns - one.finished_ns) / 1e6 for one, later in itertools.pairwise(kept)]
+    assert max(gaps_ms) < 50, gaps_ms
+
+
 # --- the sink -------------------------------------------------------------------------------------------------------------
 
 

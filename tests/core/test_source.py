@@ -400,3 +400,17 @@ def test_its_folder_lives_as_long_as_the_benchmark():
 
     gc.collect()
     assert not folder.exists()
+
+
+def test_builtin_functions_and_values_of_the_standard_library_travel(tmp_path):
+    from math import inf
+    from random import random
+
+    namespace = {"random": random, "inf": inf, "__name__": "made"}
+    path = tmp_path / "made.py"
+    path.write_text("def handler(event):\n    return random() < inf\n")
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    source = standalone_source(namespace["handler"])
+    scope = {}
+    exec(compile(source, "function.py", "exec"), scope)
+    assert scope["handler"]({}) is True

@@ -258,6 +258,8 @@ class EngineReport(Record):
     """Sends that were begun; each is a row, as long as nobody interrupted."""
     started_ns: int
     ended_ns: int
+    paused_ns: int | None = None
+    """How long clients were kept from sending while rows were written; None: the engine does not tell."""
 
 
 class RunManifest(Record):

@@ -33,6 +33,7 @@ CLIENT_MARGIN_S = 75
 COLD_TRIES = 3
 WARM_ROUNDS = 6
 FIRST_HOLD_MS = 50
+NOTED_PAUSE = 0.03
 CLOCKS_NS = 30_000_000_000
 """How often the wall clock is read beside the monotonic one, between timed sections."""
 
@@ -76,6 +77,7 @@ class Run:
         try:
             with self.session.stage("load", self.benchmark.name):
                 {"any": self._measure, "warm": self._measure_warm, "cold": self._measure_cold}[self.start](sink, text)
+            self._note_pauses()
             state = "complete"
         except KeyboardInterrupt:
             state, failure = "interrupted", "interrupted by the user"
@@ -134,6 +136,14 @@ class Run:
         if time.monotonic_ns() - self.origin_ns - self._clocks[-1][0] > CLOCKS_NS:
             self._read_clocks()
         self.session.stages.tell(LoadProgress(sink.measured, self.load.repetitions, sink.failures))
+
+    def _note_pauses(self) -> None:
+        paused = sum(report.paused_ns or 0 for report in self._reports)
+        whole = sum(report.ended_ns - report.started_ns for report in self._reports)
+        if whole and paused / whole > NOTED_PAUSE:
+            self._notes.append(
+                f"clients paused for {paused / whole:.0%} of the load while rows were written: achieved_per_s is lower for it"
+            )
 
     def _read_clocks(self) -> None:
         self._clocks.append((time.monotonic_ns() - self.origin_ns, time.time_ns()))
@@ -266,7 +276,8 @@ def invoke_once(session: Session, function: Function, trigger: Trigger, payload:
     sink.generation, sink.observe = function.generation, rows.append
     text = session_module.payload_text(payload)
     plan = plan_of(session, function, trigger, Closed(repetitions=1), text, origin_ns=time.monotonic_ns())
-    session.stages.call("sebs_run_load", plan=plan, sink=sink)
+    with session.interrupts.watched(), session.interrupts.held():
+        session.stages.call("sebs_run_load", plan=plan, sink=sink)
     (row,) = rows
     if row["error"] in ("connect", "tls"):
         raise InvokeError(

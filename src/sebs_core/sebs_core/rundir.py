@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["RowSink", "RunDirectory"]
 
 FLUSH_SECONDS = 0.9
-"""A crash loses at most a second."""
+LONGEST_FLUSH_SECONDS = 30
+"""A crash loses the rows since the last flush: of a second, and up to this where several clients call a slow function."""
 PAUSE_RATIO = 20
 FIRST_BODIES = 5
 MOST_ROWS_HELD = 20_000
@@ -200,13 +201,13 @@ class RowSink:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to write: a second has passed, or much is held."""
+        """Whether it is time to write: a second has passed (more where pauses would be long), or much is held."""
         self._interrupts.check()
         if not self._held:
             return False
         patience = FLUSH_SECONDS
         if self.overlapping:  # the pause lasts as long as a call: it may take a twentieth of the time
-            patience = max(patience, PAUSE_RATIO * self._longest_ns / 1e9)
+            patience = max(patience, min(PAUSE_RATIO * self._longest_ns / 1e9, LONGEST_FLUSH_SECONDS))
         late = time.monotonic() - self._last_flush > patience
         return late or len(self._held) > MOST_ROWS_HELD or self._held_bytes > MOST_BYTES_HELD
 
@@ -228,7 +229,7 @@ class RowSink:
 
     def flush(self) -> None:
         """Decode and check what is held, and write it to disk."""
-        held, self._held, self._held_bytes = self._held, [], 0
+        held, self._held, self._held_bytes, self._longest_ns = self._held, [], 0, 0
         rows = [self._decoded(exchange) for exchange in held]
         if rows and self._directory is not None:
             self._directory.write_rows(rows)

@@ -40,6 +40,7 @@ class ColdKind(BaseModel, frozen=True):
     """Cold starts of one kind."""
 
     count: int
+    """Failures that told no kind included, where there is one kind only."""
     client_us: Quantiles | None
     init_us: Quantiles | None
 

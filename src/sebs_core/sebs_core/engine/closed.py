@@ -53,6 +53,7 @@ class ClosedLoop:
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._selector = selectors.DefaultSelector()
         self._timer: float | None = None
+        self._paused_ns = 0
         self._clients: list[_Client] = []
 
     def run(self, plan: Plan, sink: Sink) -> EngineReport:
@@ -61,22 +62,26 @@ class ClosedLoop:
         while len(self._clients) < wanted:
             self._clients.append(_Client())
         started_ns = time.monotonic_ns() - plan.origin_ns
-        sent = 0
-        interrupted = True
+        self._paused_ns = 0
         busy: dict[Any, _Client] = {}
         try:
-            sent = self._send_all(plan, sink, self._clients[:wanted], busy)
-            interrupted = False
+            self._send_all(plan, sink, self._clients[:wanted], busy)
         finally:
             for handle in busy:
-                self._multi.remove_handle(handle)
-            if interrupted:
+                with contextlib.suppress(pycurl.error):
+                    self._multi.remove_handle(handle)
+            if busy:
                 sink.abandon(len(busy))
                 self._clients.clear()
             sink.flush()
-        ended_ns = time.monotonic_ns() - plan.origin_ns
         name = f"closed loop, {pycurl.version.split()[0]}, {pycurl.version.split()[1]}"
-        return EngineReport(engine=name, sent=sent, started_ns=started_ns, ended_ns=ended_ns)
+        return EngineReport(
+            engine=name,
+            sent=plan.load.repetitions,
+            started_ns=started_ns,
+            ended_ns=time.monotonic_ns() - plan.origin_ns,
+            paused_ns=self._paused_ns,
+        )
 
     def close(self) -> None:
         """Close every connection."""
@@ -86,50 +91,61 @@ class ClosedLoop:
         self._multi.close()
         self._selector.close()
 
-    def _send_all(self, plan: Plan, sink: Sink, clients: list[_Client], busy: dict[Any, _Client]) -> int:
-        multi, origin = self._multi, plan.origin_ns
+    def _send_all(self, plan: Plan, sink: Sink, clients: list[_Client], busy: dict[Any, _Client]) -> None:
+        origin = plan.origin_ns
         index, end = plan.first_index, plan.first_index + plan.load.repetitions
         free = list(reversed(clients))
         now = time.monotonic_ns()
         for client in free:
             client.prepare(plan)
             client.free_ns = now
+        due_ns = None
         while index < end or busy:
-            while free and index < end and not sink.due:
+            while free and index < end and due_ns is None:
                 client = free.pop()
                 client.begin(plan.requests[index % len(plan.requests)], index)
-                busy[client.handle] = client
                 client.sent_ns = time.monotonic_ns()
-                multi.add_handle(client.handle)
+                self._multi.add_handle(client.handle)
+                busy[client.handle] = client
                 index += 1
-            self._proceed()
-            now = time.monotonic_ns()
-            due = sink.due
-            ended = self._ended()
-            for handle, code, message in ended:
+            for handle, code, message, ended_ns in self._proceed() if busy else ():
                 client = busy.pop(handle)
-                multi.remove_handle(handle)
-                sink.add(client.exchange(now, origin, code, message))
-                client.free_ns = now
+                self._multi.remove_handle(handle)
+                sink.add(client.exchange(ended_ns, origin, code, message))
+                client.free_ns = ended_ns
                 free.append(client)
-            if not busy and due:
+            if due_ns is None and sink.due:
+                due_ns = time.monotonic_ns()
+            if due_ns is not None and not busy:
                 sink.flush()
                 now = time.monotonic_ns()
+                self._paused_ns += now - due_ns
+                due_ns = None
                 for client in free:
                     client.free_ns = now
-        return index - plan.first_index
 
-    def _proceed(self) -> None:
-        """Wait for sockets or libcurl's timer, and let libcurl work."""
+    def _proceed(self) -> list[tuple[Any, int, str, int]]:
+        """Wait for sockets or libcurl's timer, let libcurl work, and tell which transfers ended, and when."""
         wait = LOOK_UP_S if self._timer is None else min(LOOK_UP_S, max(0.0, self._timer - time.monotonic()))
+        ended = []
         for key, mask in self._selector.select(wait):
             bits = (pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0) | (
                 pycurl.CSELECT_OUT if mask & selectors.EVENT_WRITE else 0
             )
             self._multi.socket_action(key.fd, bits)
+            ended += self._ended()
         if self._timer is not None and time.monotonic() >= self._timer:
             self._timer = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+            ended += self._ended()
+        return ended
+
+    def _ended(self) -> list[tuple[Any, int, str, int]]:
+        now, ended, left = time.monotonic_ns(), [], 1
+        while left:
+            left, well, failed = self._multi.info_read()
+            ended += [(handle, 0, "", now) for handle in well] + [(*failure, now) for failure in failed]
+        return ended
 
     def _watch(self, what: int, descriptor: int, _multi: object, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
@@ -144,14 +160,6 @@ class ClosedLoop:
 
     def _set_timer(self, milliseconds: int) -> None:
         self._timer = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
-
-    def _ended(self) -> list[tuple[Any, int, str]]:
-        left, well, failed = self._multi.info_read()
-        ended = [(handle, 0, "") for handle in well] + list(failed)
-        while left:
-            left, well, failed = self._multi.info_read()
-            ended += [(handle, 0, "") for handle in well] + list(failed)
-        return ended
 
 
 class _Client:

@@ -84,8 +84,15 @@ class _Collector:
                 self.definitions.append(f"{name} = {own}")
         elif home and home != self.module and (public := _public_home(home, own, value)):
             self.imports.add(f"from {public} import {own}" + ("" if own == name else f" as {name}"))
+        elif (text := _literal(value)) is not None:
+            self.definitions.append(f"{name} = {text}")
+        elif module := _standard_home(name, own, value):
+            self.imports.add(f"from {module} import {own or name}" + (f" as {name}" if own not in ("", name) else ""))
         else:
-            self.definitions.append(f"{name} = {_literal(name, value, user)}")
+            raise ConfigError(
+                f"{user} uses {name}, a {type(value).__name__} that cannot travel to the platform: make it inside the "
+                "function, or pass it in the payload"
+            )
 
     def _import(self, module: str, name: str, attributes: list[str]) -> None:
         """Import the module under its name here, and those of its submodules that are reached through it."""
@@ -124,15 +131,16 @@ def _names_taken(code: CodeType) -> Iterator[list[str]]:
             yield from _names_taken(constant)
 
 
-def _literal(name: str, value: Any, user: str) -> str:
+def _standard_home(name: str, own: str, value: Any) -> str | None:
+    """A module of the standard library that has this very object, such as ``math.inf`` or ``random.random``."""
+    loaded = (module for module in sorted(sys.stdlib_module_names) if module in sys.modules and module[0] != "_")
+    return next((m for m in loaded if getattr(sys.modules[m], own or name, None) is value), None) if value is not None else None
+
+
+def _literal(value: Any) -> str | None:
+    """The constant as Python text, or None when no text means the same."""
     text = repr(value)
     try:
-        same = ast.literal_eval(text) == value
+        return text if ast.literal_eval(text) == value else None
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        same = False
-    if not same:
-        raise ConfigError(
-            f"{user} uses {name}, a {type(value).__name__} that cannot travel to the platform: make it inside the function, "
-            "or pass it in the payload"
-        )
-    return text
+        return None
