@@ -410,6 +410,8 @@ def test_builtin_functions_and_values_of_the_standard_library_travel(tmp_path):
     path = tmp_path / "made.py"
     path.write_text("def handler(event):\n    return random() < inf\n")
     exec(compile(path.read_text(), str(path), "exec"), namespace)
+    from sebs_core.packaging.source import standalone_source
+
     source = standalone_source(namespace["handler"])
     scope = {}
     exec(compile(source, "function.py", "exec"), scope)
