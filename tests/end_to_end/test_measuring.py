@@ -109,10 +109,11 @@ def test_statistics_tells_the_same_figures_again(sebs):
 def test_sizes_really_differ(sebs):
     sizes = {}
     for size in ("test", "small", "large"):
-        done = sebs("benchmark", "invoke", "110.dynamic-html", size, "--warm", "--repetitions", 2, "--json")
+        done = sebs("benchmark", "invoke", "110.dynamic-html", size, "--warm", "--repetitions", 9, "--json")
         assert done.status == 0, done.err
         rows = rows_of(sebs.folder / done.json["run"])
-        sizes[size] = (rows[-1]["response_bytes"], done.json["handler_us"]["warm"]["p50"])
+        # The least of nine: what the work itself takes, whatever else the machine is doing.
+        sizes[size] = (rows[-1]["response_bytes"], done.json["handler_us"]["warm"]["min"])
     assert sizes["test"][0] * 10 < sizes["small"][0] < sizes["large"][0] / 10
     assert sizes["test"][1] < sizes["small"][1] < sizes["large"][1]
 
