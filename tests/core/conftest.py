@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 from double_platform import FakeEntryPoint, World, plugin_of
+from watching import Watching
 
 from sebs_core import connect
 from sebs_core.plugins import Plugins
@@ -41,6 +42,7 @@ def _no_settings_from_outside(monkeypatch, tmp_path):
         if name.startswith("SEBS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("SEBS_CACHE_DIR", str(tmp_path / "default-cache"))
+    monkeypatch.setenv("SEBS_STATE_DIR", str(tmp_path / "default-state"))
     monkeypatch.setenv("SEBS_OUTPUT_DIR", str(tmp_path / "default-runs"))
 
 
@@ -104,6 +106,13 @@ def open_session(tmp_path, plugins):
 def session(open_session):
     """One session on the double."""
     return open_session()
+
+
+@pytest.fixture
+def watched(open_session):
+    """(session, what its observer saw)."""
+    observer = Watching()
+    return open_session(observers=[observer]), observer
 
 
 @pytest.fixture(scope="session")

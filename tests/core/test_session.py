@@ -5,43 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
-from double_platform import PYTHON, DoubleFunction, FakeEntryPoint, plugin_of
+from double_platform import DoubleFunction, FakeEntryPoint, plugin_of
+from watching import Watching, run
 
 import sebs_core as sebs
 from sebs_core import hookimpl
-from sebs_core.models import Resource
 from sebs_core.plugins import Plugins
-
-
-class Watching:
-    """An observer that keeps what it is told."""
-
-    def __init__(self):
-        self.events = []
-
-    @hookimpl
-    def sebs_event(self, event):
-        self.events.append(event)
-
-    def finished(self, stage):
-        return [event for event in self.events if isinstance(event, sebs.StageFinished) and event.stage == stage]
-
-
-@pytest.fixture
-def watched(open_session):
-    """(session, what its observer saw)."""
-    observer = Watching()
-    return open_session(observers=[observer]), observer
-
-
-def run(session, benchmark, **more):
-    return session.run(benchmark, **{"payload": {"value": 1}, "load": sebs.Closed(repetitions=1), **more})
-
-
-def builds(tmp_path):
-    """How many packages were built: each leaves one folder of its digest."""
-    return sorted(path.name for path in (tmp_path / "cache" / "packages").iterdir())
-
 
 # --- the four verbs -------------------------------------------------------------------------------------------------------
 
@@ -80,12 +49,11 @@ def test_a_function_invoked_over_threads_that_cannot_be_reached_raises_too(sessi
         session.invoke(function, {}, trigger="library")
 
 
-def test_a_trigger_is_made_once(session, echo, world, tmp_path):
+def test_a_trigger_is_made_once(session, echo, world):
     function = session.deploy(session.package(echo))
     for _ in range(3):
         session.invoke(function, {})
-    (record,) = (tmp_path / "cache" / "functions").rglob("*.json")
-    kept = sebs.Function.model_validate_json(record.read_text())
+    (kept,) = session.cache.functions("double")
     assert (world.count("create_trigger"), len(kept.triggers)) == (1, 1)
 
 
@@ -110,148 +78,6 @@ def test_a_payload_that_is_no_json_is_refused_with_the_reason(session, echo, pay
     function = session.deploy(session.package(echo))
     with pytest.raises(sebs.ConfigError, match="the payload cannot be written as JSON: "):
         session.invoke(function, payload)
-
-
-# --- reuse ----------------------------------------------------------------------------------------------------------------
-
-
-def test_a_package_is_built_once_and_reused_by_every_later_session(open_session, echo, tmp_path):
-    observer = Watching()
-    packages = [open_session(observers=[observer]).package(echo) for _ in range(3)]
-    assert len({package.path for package in packages}) == 1
-    assert [event.reused for event in observer.finished("package")] == [False, True, True]
-    assert observer.finished("package")[0].reason == "nothing was built from these inputs yet"
-    assert packages[0] == packages[2]
-    assert list((tmp_path / "cache" / "building").iterdir()) == []
-
-
-def test_a_rebuild_is_done_when_it_is_asked_for_and_gives_the_same_digest(watched, echo):
-    session, observer = watched
-    first = session.package(echo)
-    again = session.package(echo, rebuild=True)
-    assert (again.digest, again.path) == (first.digest, first.path)
-    assert [(event.reused, event.reason) for event in observer.finished("package")][1] == (False, "a rebuild was asked for")
-
-
-def test_changed_code_is_a_new_package(session, echo, tmp_path):
-    before = session.package(echo)
-    (echo / "python" / "function.py").write_text("def handler(event): return 2")
-    assert session.package(echo).digest != before.digest
-    assert len(builds(tmp_path)) == 2
-
-
-def test_a_package_whose_files_vanished_is_built_again(session, echo):
-    session.package(echo).path.unlink()
-    assert session.package(echo).path.is_file()
-
-
-def test_a_build_that_fails_leaves_nothing_and_the_next_one_is_well(session, write_benchmark, tmp_path, monkeypatch):
-    folder = write_benchmark(requirements="this is !! no requirement\n")
-    with pytest.raises(sebs.PackagingError):
-        session.package(folder)
-    assert list((tmp_path / "cache" / "building").iterdir()) == []
-    (folder / "python" / "requirements.txt").write_text("")
-    assert session.package(folder).path.is_file()
-
-
-@pytest.mark.parametrize("change", ["memory", "timeout", "name"])
-def test_a_reused_package_carries_what_the_benchmark_says_now(session, write_benchmark, change):
-    session.package(write_benchmark())
-    if change == "name":
-        other = session.package(write_benchmark("another"))
-        assert other.benchmark == "another"
-    else:
-        package = session.package(write_benchmark(**{change: 99}))
-        assert {"memory": package.memory_mb, "timeout": package.timeout_s}[change] == 99
-        config = session.deploy(package).config
-        assert {"memory": config.memory_mb, "timeout": config.timeout_s}[change] == 99
-
-
-def test_a_function_that_did_not_change_is_not_deployed_again(open_session, echo, world):
-    observer = Watching()
-    for _ in range(3):
-        run(open_session(observers=[observer]), echo)
-    assert world.count("deploy") == 1
-    assert world.count("refresh") == 2
-    assert [event.reused for event in observer.finished("deploy")] == [False, True, True]
-    assert observer.finished("deploy")[0].reason == "it was not deployed yet"
-
-
-def gone(session, world, echo):
-    world.faults.gone = "somebody removed it in the console"
-    return {}
-
-
-def code(session, world, echo):
-    (echo / "python" / "function.py").write_text("def handler(event): return {'result': 1}")
-    return {}
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (gone, "somebody removed it in the console"),
-        (code, "its code differs"),
-        ({"memory_mb": 256}, "its configuration differs: memory_mb"),
-        ({"timeout_s": 9}, "its configuration differs: timeout_s"),
-        ({"environment": {"SEEN": "1"}}, "its configuration differs: environment"),
-        ({"memory_mb": 256, "environment": {"SEEN": "1"}}, "its configuration differs: memory_mb, environment"),
-        ({"secrets": {"KEY": "s"}}, "secrets are given"),
-    ],
-    ids=str,
-)
-def test_a_function_is_deployed_again_with_the_reason_when_something_differs(watched, echo, world, change, reason):
-    session, observer = watched
-    run(session, echo)
-    run(session, echo, **(change(session, world, echo) if callable(change) else change))
-    last = observer.finished("deploy")[-1]
-    assert (last.reused, last.reason) == (False, reason)
-    assert world.count("deploy") == 2
-
-
-def test_environment_and_secrets_reach_the_function(session, echo, world):
-    result = run(session, echo, environment={"SEEN": "plain"})
-    assert result.body(0)["result"]["seen"] == "plain"
-    result = run(session, echo, secrets={"SEEN": "a secret"})
-    assert result.body(0)["result"]["seen"] == "a secret"
-
-
-def test_a_deployment_that_fails_is_told_and_not_remembered(session, echo, world, tmp_path):
-    world.faults.deploy = "the quota is used up"
-    with pytest.raises(sebs.DeployError, match="the quota is used up"):
-        run(session, echo)
-    assert not list((tmp_path / "cache").rglob("functions/**/*.json"))
-    world.faults.deploy = ""
-    assert run(session, echo).summary().failures == 0
-
-
-def test_functions_are_named_so_that_two_users_and_two_variants_do_not_meet(open_session, echo, tmp_path):
-    one = open_session()
-    first = one.deploy(one.package(echo))
-    other = open_session(cache_dir=tmp_path / "another cache")
-    second = other.deploy(other.package(echo))
-    assert first.name != second.name
-    assert first.name.startswith("sebs-")
-    assert "echo" in first.name
-    assert PYTHON.replace(".", "-") in first.name
-    assert one.deploy(one.package(echo), function_name="mine").name == "mine"
-
-
-def test_a_package_of_another_version_is_not_deployed_as_this_one(session, echo):
-    package = session.package(echo)
-    with pytest.raises(sebs.ConfigError, match=f"the package was built with language_version {PYTHON}, not 3.1"):
-        session.deploy(package, language_version="3.1")
-
-
-def test_unpinned_requirements_are_warned_of_when_they_are_resolved(package_index, watched, write_benchmark):
-    session, observer = watched
-    folder = write_benchmark(requirements="markupsafe\n")
-    session.package(folder)
-    session.package(folder)
-    notices = [event for event in observer.events if isinstance(event, sebs.Notice)]
-    assert len(notices) == 1
-    assert notices[0].warning
-    assert "markupsafe without a version" in notices[0].text
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------------
@@ -391,70 +217,6 @@ def test_runs_and_cache_lie_where_the_environment_says(plugins, echo, tmp_path, 
         result = run(session, echo)
     assert result.directory.parent == tmp_path / "default-runs"
     assert (tmp_path / "default-cache" / "packages").is_dir()
-
-
-# --- clean-up -------------------------------------------------------------------------------------------------------------
-
-
-def resource(key, *depends_on):
-    kind, _, name = key.partition("/")
-    return Resource(kind=kind, name=name, platform="double", depends_on=depends_on)
-
-
-@pytest.fixture
-def much(world):
-    """Resources that need each other: rule → function-like → role, table alone."""
-    world.extra_resources = [
-        resource("role/r"), resource("table/t"), resource("job/j", "role/r", "bucket/b"), resource("bucket/b"),
-        resource("rule/x", "job/j"), resource("rule/y", "job/j", "somewhere/else"),
-    ]  # fmt: skip
-    return world
-
-
-def test_what_depends_on_others_is_removed_before_them(session, much):
-    removals = session.cleanup()
-    assert all(removal.removed for removal in removals)
-    place = {key: number for number, key in enumerate(much.removed)}
-    assert len(place) == 6
-    for before, after in [("rule/x", "job/j"), ("rule/y", "job/j"), ("job/j", "role/r"), ("job/j", "bucket/b")]:
-        assert place[before] < place[after]
-    assert session.cleanup() == []
-
-
-def test_a_dry_run_lists_the_same_in_the_same_order_and_writes_nothing(session, much, echo):
-    run(session, echo)
-    before = list(much.calls)
-    would = [removal.resource.key for removal in session.cleanup(dry_run=True)]
-    assert much.calls[len(before) :] == ["resources"]
-    assert much.removed == []
-    assert would == [removal.resource.key for removal in session.cleanup()]
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [sebs.DeployError("the role is in use"), RuntimeError("the role is in use")],
-    ids=repr,
-)
-def test_one_removal_that_fails_does_not_stop_the_rest_and_is_told(session, much, fault):
-    much.faults.remove["job/j"] = fault
-    removals = {removal.resource.key: removal for removal in session.cleanup()}
-    assert "the role is in use" in removals["job/j"].error
-    assert not removals["job/j"].removed
-    assert sorted(much.removed) == ["bucket/b", "role/r", "rule/x", "rule/y", "table/t"]
-
-
-def test_resources_that_depend_on_each_other_in_a_circle_are_a_defect_of_the_plugin(session, world):
-    world.extra_resources = [resource("a/a", "b/b"), resource("b/b", "a/a")]
-    with pytest.raises(sebs.PluginError, match="double: resources depend on each other in a circle"):
-        session.cleanup()
-    assert world.removed == []
-
-
-def test_a_function_that_was_removed_is_deployed_anew(session, echo, world):
-    run(session, echo)
-    session.cleanup()
-    assert run(session, echo).summary().failures == 0
-    assert world.count("deploy") == 2
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------------

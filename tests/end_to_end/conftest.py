@@ -41,6 +41,7 @@ class CommandLine:
         self.environment = {
             **os.environ,
             "SEBS_CACHE_DIR": str(cache),
+            "SEBS_STATE_DIR": str(folder / "state"),
             "SEBS_TEST_MARK": self.mark,
             "TMPDIR": str(self.temporary),
         }

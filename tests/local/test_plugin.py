@@ -43,7 +43,7 @@ def test_discovery_offers_one_platform_and_imports_no_heavy_part():
 
 
 def test_the_platform_keeps_the_contract_of_the_hooks(tmp_path):
-    from sebs_core.offers import Context
+    from sebs_core.context import Context
     from sebs_core.plugins import Stages
 
     (info,) = sebs_local.sebs_platforms()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sebs_core.benchmark import Benchmark, BenchmarkConfig, BrokenBenchmark
+    from sebs_core.context import Context
     from sebs_core.errors import (
         CacheError,
         ConfigError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sebs_core.events import Event, LoadProgress, Notice, RunFinished, StageFinished, StageStarted
     from sebs_core.exchange import Exchange, Fields, Request, Response, Sink, fields_from_envelope
     from sebs_core.hookspecs import DiscoveryHooks, StageHooks, hookimpl
+    from sebs_core.inventory import Holding, Removal
     from sebs_core.load import Closed, Plan
     from sebs_core.models import (
         EngineReport,
@@ -51,10 +53,10 @@ if TYPE_CHECKING:
         Tagged,
         Trigger,
     )
-    from sebs_core.offers import Capabilities, Context, Extension, Language, LanguageSupport, PlatformInfo
+    from sebs_core.offers import Capabilities, Extension, Language, LanguageSupport, PlatformInfo
     from sebs_core.plugins import InstalledPlugin, Plugins
     from sebs_core.result import Result
-    from sebs_core.session import Removal, Session, connect
+    from sebs_core.session import Session, connect
     from sebs_core.settings import RunConfig, Settings
     from sebs_core.stats import Quantiles
     from sebs_core.summary import Figures, Summary
@@ -63,6 +65,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "benchmark": ("Benchmark", "BenchmarkConfig", "BrokenBenchmark"),
+    "context": ("Context",),
     "errors": (
         "CacheError", "ConfigError", "CredentialsError", "DeployError", "FunctionGoneError", "InvokeError", "MetricsError",
         "PackagingError", "PluginError", "SebsError", "StageMissingError", "StorageError", "UnknownPlatformError",
@@ -70,15 +73,16 @@ _HOME = {
     "events": ("Event", "LoadProgress", "Notice", "RunFinished", "StageFinished", "StageStarted"),
     "exchange": ("Exchange", "Fields", "Request", "Response", "Sink", "fields_from_envelope"),
     "hookspecs": ("DiscoveryHooks", "StageHooks", "hookimpl"),
+    "inventory": ("Holding", "Removal"),
     "load": ("Closed", "Plan"),
     "models": (
         "EngineReport", "Function", "FunctionConfig", "Invocation", "Metrics", "Package", "Record", "Resource",
         "RunManifest", "Runtime", "Tagged", "Trigger",
     ),
-    "offers": ("Capabilities", "Context", "Extension", "Language", "LanguageSupport", "PlatformInfo"),
+    "offers": ("Capabilities", "Extension", "Language", "LanguageSupport", "PlatformInfo"),
     "plugins": ("InstalledPlugin", "Plugins"),
     "result": ("Result",),
-    "session": ("Removal", "Session", "connect"),
+    "session": ("Session", "connect"),
     "settings": ("RunConfig", "Settings"),
     "stats": ("Quantiles",),
     "summary": ("Figures", "Summary"),
@@ -106,6 +110,7 @@ __all__ = [
     "Function",
     "FunctionConfig",
     "FunctionGoneError",
+    "Holding",
     "InstalledPlugin",
     "Invocation",
     "InvokeError",

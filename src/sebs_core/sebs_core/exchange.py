@@ -10,12 +10,13 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sebs_core.errors import ConfigError
 from sebs_core.models import ERROR_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Exchange", "Fields", "Request", "Response", "Sink", "fields_from_envelope"]
+__all__ = ["Exchange", "Fields", "Request", "Response", "Sink", "fields_from_envelope", "json_text", "payload_text"]
 
 
 @dataclass(frozen=True)
@@ -164,3 +165,18 @@ def fields_from_envelope(body: bytes) -> Fields:
         measurement=envelope.get("measurement"),
         output=envelope.get("result"),
     )
+
+
+def payload_text(payload: Any) -> bytes:
+    """The payload as the JSON text that is sent; `ConfigError` when it is no JSON."""
+    if isinstance(payload, dict) and "__sebs__" in payload:
+        raise ConfigError("the key __sebs__ of a payload is reserved for sebs itself: choose another name")
+    return json_text(payload)
+
+
+def json_text(payload: Any) -> bytes:
+    """The event as JSON text."""
+    try:
+        return json.dumps(payload, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"the payload cannot be written as JSON: {error}") from None

@@ -98,6 +98,15 @@ class StageHooks(Protocol):
         """Release what `sebs_open` and the stages took. Called once, also after errors and interrupts; all are called."""
 
     @hookspec(firstresult=True)
+    def sebs_account(self) -> str:
+        """In which account, and in which region of it, this session works: ``"123456789012/eu-central-1"``. Read-only.
+
+        What is remembered of one is never applied to another, so the text must differ wherever names may mean different
+        things. It is stored; it is no secret. Built in: the identity of this machine.
+        """
+        ...
+
+    @hookspec(firstresult=True)
     def sebs_runtime(self, benchmark: Benchmark, config: FunctionConfig) -> Runtime:
         """Shim files, the shim's requirements, target and entry point for this benchmark. Enters the inputs digest.
 
@@ -116,6 +125,9 @@ class StageHooks(Protocol):
     @hookspec(firstresult=True)
     def sebs_publish(self, package: Package) -> Package:
         """Bring to the provider what must be there before a function can be made; returns the package with its ``uri``.
+
+        Called again whenever it is not known that the package is published: publishing what is there must be no error.
+        What was returned with a ``uri`` is remembered, and not published again until resources were cleaned up.
 
         Built in: the package as it is.
         """
@@ -140,6 +152,10 @@ class StageHooks(Protocol):
     ) -> Function:
         """Create the function, or update what differs from `previous`; returns when it can be invoked.
 
+        Without `previous` nothing is known of a function of this name, and yet it may be there, whole or half: from a session
+        that was interrupted, or whose cache was cleared. It is then made what is asked for in every respect. Whatever is
+        made goes through ``context.resource``; of the function itself core does that.
+
         `environment` and `secrets` both become environment variables of the function; secrets are never stored.
         Raises `DeployError`.
         """
@@ -147,7 +163,10 @@ class StageHooks(Protocol):
 
     @hookspec(firstresult=True)
     def sebs_create_trigger(self, function: Function, kind: str, asynchronous: bool) -> Trigger:
-        """A way to reach the function: ``"http"`` or ``"library"`` (the provider's own invocation interface)."""
+        """A way to reach the function: ``"http"`` or ``"library"`` (the provider's own invocation interface).
+
+        What is there already is taken, or made anew: that must be no error.
+        """
         ...
 
     @hookspec(firstresult=True)
@@ -205,7 +224,11 @@ class StageHooks(Protocol):
 
     @hookspec
     def sebs_resources(self) -> Iterable[Resource]:
-        """Everything of this resources id that is on the platform, found there. Read-only; all are asked."""
+        """Everything that sebs made in this account, found there by tag, label or prefix. Read-only; all are asked.
+
+        Each with the ``resources_id`` it belongs to, also those of others: the ids that exist are found so, and a session
+        touches only its own. Therefore this stage cannot need ``context.resources_id`` itself.
+        """
         ...
 
     @hookspec(firstresult=True)

@@ -11,6 +11,8 @@ record. Reading one never touches the network or the environment.
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -24,6 +26,7 @@ __all__ = [
     "EngineReport",
     "Function",
     "FunctionConfig",
+    "Inputs",
     "Invocation",
     "Metrics",
     "Package",
@@ -31,6 +34,7 @@ __all__ = [
     "Resource",
     "RunManifest",
     "Runtime",
+    "StoredValues",
     "Tagged",
     "Trigger",
 ]
@@ -51,6 +55,9 @@ ERROR_KINDS = (
     "too_large",
 )
 """The closed list of what can be wrong with one invocation (docs/measurement.md)."""
+
+MOST_CHANGES = 5
+"""Named when a package is built anew; of the others only the number."""
 
 ColdKind = Literal["first_deploy", "enforced", "scale_out", "evicted", "zygote", "snapshot", "unknown"]
 
@@ -102,7 +109,8 @@ class Tagged(Record):
 class FunctionConfig(Record):
     """How one function is built and run, with every choice made. A change in any field is a change of the function."""
 
-    function_name: str
+    function_name: str = ""
+    """Empty until the function is deployed: a package does not depend on it."""
     language: str
     language_version: str
     language_variant: str
@@ -126,6 +134,36 @@ class Runtime(Record):
     entry_point: str = "handler.handler"
 
 
+class Inputs(Record):
+    """What went into a package, piece by piece."""
+
+    parts: dict[str, str]
+    """What (a file's name in the package, ``requirements.txt``, ``target``, …) → its digest or value."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all parts: the key under which the package is kept."""
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
+
+    def difference(self, before: Inputs) -> str:
+        """What changed since then, in words: ``function/function.py changed, function/new.py added``."""
+        changes = {
+            "changed": [part for part, value in self.parts.items() if before.parts.get(part, value) != value],
+            "added": [part for part in self.parts if part not in before.parts],
+            "removed": [part for part in before.parts if part not in self.parts],
+        }
+        told = [f"{part} {verb}" for verb, parts in changes.items() for part in sorted(parts)]
+        return ", ".join(
+            [*told[:MOST_CHANGES], *([f"and {len(told) - MOST_CHANGES} more"] if len(told) > MOST_CHANGES else [])]
+        )
+
+
+class StoredValues(Record):
+    """Nested values of a platform, such as its configuration or a benchmark's buckets."""
+
+    values: dict[str, Any] = Field(default_factory=dict)
+
+
 class Package(Tagged):
     """A built benchmark. `digest` is its identity: equal digests are equal contents."""
 
@@ -134,9 +172,12 @@ class Package(Tagged):
     digest: str
     """Of the built folder: names, executable bits, contents."""
     inputs: str
-    """Of everything that went in; the cache key."""
+    """Digest of everything that went in (`Inputs`); the cache key."""
+    why_rebuilt: str = ""
+    """What changed since the build before, or why else this one was made."""
     kind: Literal["folder", "zip", "container"]
     path: Path
+    """The folder or zip; of a container what its image was built from."""
     size_bytes: int
     language: str
     language_version: str
@@ -152,7 +193,15 @@ class Package(Tagged):
     """Distribution → version, as resolved when the package was built."""
     uri: str | None = None
     """Where the provider holds it, once published."""
+    image_id: str | None = None
+    """Of a container: the image on this machine."""
     created: datetime.datetime
+
+    @property
+    def variant(self) -> str:
+        """Of which builds follow each other: benchmark, language and its version, variants, architecture."""
+        parts = (self.benchmark, self.language, self.language_version, self.language_variant, self.system_variant)
+        return "/".join((*parts, self.architecture))
 
 
 class Trigger(Tagged):
@@ -173,8 +222,8 @@ class Function(Tagged):
     package_digest: str
     config: FunctionConfig
     triggers: tuple[Trigger, ...] = ()
-    has_secrets: bool = False
-    """Whether it was deployed with secrets, which are stored nowhere."""
+    secrets_hash: str | None = None
+    """Keyed hash of the secrets with which it was deployed; None: it has none. They themselves are stored nowhere."""
     generation: str | None = None
     """Marker of the last enforced cold start; the shim echoes it. None: the platform has none."""
     provider_time_kind: Literal["runtime", "host", "frontend", "sandbox"] | None = None
@@ -198,6 +247,8 @@ class Resource(Tagged):
     kind: str
     name: str
     platform: str
+    resources_id: str = ""
+    """To which resources id it belongs; empty: the plugin lists only those of its session's."""
     depends_on: tuple[str, ...] = ()
     """``kind/name`` of what this one uses: it is removed before them."""
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sebs_core.errors import ConfigError
 from sebs_core.models import FunctionConfig, Runtime
 from sebs_core.settings import Settings
 
-__all__ = ["Capabilities", "Context", "Extension", "Language", "LanguageSupport", "PlatformInfo"]
+if TYPE_CHECKING:
+    from sebs_core.context import Context
+
+__all__ = ["Capabilities", "Extension", "Language", "LanguageSupport", "PlatformInfo"]
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,6 @@ class Capabilities:
                 raise ConfigError(f"{word} of {number:g} {unit} is outside what {platform} has: {low:g} to {high:g}.")
 
 
-class Context:
-    """The only channel from a platform to what is kept."""
-
-    def __init__(self, resources_id: str) -> None:
-        self.resources_id = resources_id
-        """Stands in the name of everything a session makes, so that it can be found again."""
-
-    @functools.cached_property
-    def scratch(self) -> Path:
-        """A private folder of this session, made on first use and removed when the session closes."""
-        return Path(tempfile.mkdtemp(prefix="sebs-"))
-
-    def close(self) -> None:
-        """Remove what was made."""
-        if "scratch" in self.__dict__:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-
-
 @dataclass(frozen=True)
 class PlatformInfo:
     """A platform, as its plugin announces it."""
@@ -115,8 +97,12 @@ class Language:
     """``(code folder, config)`` → file name → text of what the benchmark requires; enters the inputs digest."""
     ignored: tuple[str, ...]
     """Patterns of files in the code folder that are no input, e.g. ``__pycache__``."""
-    install: Callable[[Path, Sequence[str], Runtime, FunctionConfig], dict[str, str]]
-    """``(folder, requirements, runtime, config)``: put dependencies into the folder; returns name → version."""
+    install: Callable[[Path, Sequence[str], Sequence[str], Runtime, FunctionConfig], dict[str, str]]
+    """``(folder, requirements, constraints, runtime, config)``: put dependencies into the folder; returns name → version.
+
+    Constraints are the lines of those requirement texts whose name begins with ``constraints.txt``: they decide versions, also
+    of what the requirements require in turn, and add nothing.
+    """
 
 
 @dataclass(frozen=True)

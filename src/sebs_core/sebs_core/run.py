@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
 
-import sebs_core.session as session_module
 from sebs_core.errors import InvokeError, MetricsError
 from sebs_core.events import LoadProgress, Notice, RunFinished
+from sebs_core.exchange import json_text, payload_text
 from sebs_core.load import Closed, Plan
 from sebs_core.machine import machine_facts
 from sebs_core.models import EngineReport, Function, Invocation, Metrics, Package, RunManifest, Trigger
@@ -63,12 +63,14 @@ class Run:
 
     def execute(self, *, collect_now: bool) -> Result:
         """Run it; the directory is complete whatever happens."""
-        text = session_module.payload_text(self.payload)
-        created = session_module.now()
+        text = payload_text(self.payload)
+        created = datetime.datetime.now(datetime.timezone.utc)
         size = f"-{self.size}" if self.size else ""
         name = f"{created:%Y%m%d-%H%M%S}-{self.session.platform}-{self.benchmark.name}{size}"
         directory = RunDirectory.create(self.output, name)
-        directory.write_manifest(self._manifest(directory.path.name, created, text))
+        manifest = self._manifest(directory.path.name, created, text)
+        self.session.confidential.refuse(manifest.model_dump_json(), "the manifest of the run")
+        directory.write_manifest(manifest)
         result = Result(directory.path, self.session)
         self.origin_ns = time.monotonic_ns()
         self._read_clocks()
@@ -171,7 +173,7 @@ class Run:
             held = wanted > 1 and isinstance(self.payload, dict)
             hold_ms = min(FIRST_HOLD_MS << attempt, int(500 * self.function.config.timeout_s))  # not into its time limit
             hold = {"__sebs__": {"hold_ms": hold_ms}} if held else {}
-            event = session_module.json_text({**self.payload, **hold}) if held else text
+            event = json_text({**self.payload, **hold}) if held else text
             self._send(sink, Closed(concurrency=wanted, repetitions=wanted), event)
             answered = {instance for instance, _ in told if instance}
             if len(answered) >= wanted:
@@ -274,7 +276,7 @@ def invoke_once(session: Session, function: Function, trigger: Trigger, payload:
         written=lambda: None, interrupts=session.interrupts,
     )  # fmt: skip
     sink.generation, sink.observe = function.generation, rows.append
-    text = session_module.payload_text(payload)
+    text = payload_text(payload)
     plan = plan_of(session, function, trigger, Closed(repetitions=1), text, origin_ns=time.monotonic_ns())
     with session.interrupts.watched(), session.interrupts.held():
         session.stages.call("sebs_run_load", plan=plan, sink=sink)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,6 @@ from arro3.core import Table
 from arro3.io import read_ipc, write_ipc, write_parquet
 from pydantic import ValidationError
 
-from sebs_core.cache import write_atomically
 from sebs_core.errors import StorageError
 from sebs_core.exchange import Fields
 from sebs_core.models import Metrics, RunManifest
@@ -45,6 +46,20 @@ PAUSE_RATIO = 20
 FIRST_BODIES = 5
 MOST_ROWS_HELD = 20_000
 MOST_BYTES_HELD = 64 * 1024 * 1024
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` so that a crash leaves the old or the new, synced to the disk."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 class RunDirectory:

@@ -6,15 +6,11 @@ What is fresh and what can be reused is decided here alone. A session is synchro
 from __future__ import annotations
 
 import contextlib
-import datetime
-import graphlib
-import hashlib
-import json
+import functools
 import logging
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,24 +22,28 @@ from sebs_core import benchmark as benchmark_folders
 from sebs_core.benchmark import Benchmark
 from sebs_core.builtin import BuiltInStages
 from sebs_core.cache import Cache, default_cache_folder
-from sebs_core.errors import ConfigError, FunctionGoneError, MetricsError, PluginError, SebsError
+from sebs_core.confidential import Confidential
+from sebs_core.context import Context
+from sebs_core.errors import ConfigError, MetricsError, PluginError, SebsError
 from sebs_core.events import Notice, StageFinished, StageStarted
+from sebs_core.functions import Functions
+from sebs_core.identity import Identity
 from sebs_core.interrupts import Interrupts
+from sebs_core.inventory import Holding, Inventory, Removal
 from sebs_core.load import Closed
 from sebs_core.models import Function, FunctionConfig, Invocation, Metrics, Package, Resource, Trigger
-from sebs_core.offers import Context
+from sebs_core.packages import Packages
 from sebs_core.plugins import Plugins, Stages, installed
 from sebs_core.settings import RunConfig, Settings, validated
+from sebs_core.state import Ledger, State, default_state_folder
 
 if TYPE_CHECKING:
+    from sebs_core.offers import PlatformInfo
     from sebs_core.result import Result
 
-__all__ = ["Removal", "Session", "connect"]
+__all__ = ["Session", "connect"]
 
 logger = logging.getLogger(__name__)
-
-LONGEST_NAME = 63
-"""Of a function: what the strictest providers take."""
 
 
 def connect(
@@ -51,7 +51,11 @@ def connect(
     *,
     extensions: Sequence[str] = (),
     benchmarks: Sequence[str | os.PathLike[str]] = (),
+    resource_prefix: str | None = None,
+    resources_id: str | None = None,
+    ignore_cached: Collection[str] = (),
     cache_dir: str | os.PathLike[str] | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     observers: Sequence[object] = (),
     plugins: Plugins | None = None,
@@ -62,19 +66,38 @@ def connect(
 
     Settings of the platform (``sebs platform list --json`` shows them) are given by name, or as a mapping. `benchmarks` are
     folders to look in before the installed ones; runs are written below `output_dir` (``SEBS_OUTPUT_DIR``, else ``runs``).
+
+    Everything that is made on the platform has the resources id in its name: `resources_id`, or one that begins with
+    `resource_prefix` (found on the platform, else made), or without both the one of before. `ignore_cached` names what is
+    deployed or stored anew although it is known: ``functions``, ``storage``. What can be rebuilt is kept in `cache_dir`
+    (``SEBS_CACHE_DIR``), what exists in the world is written down in `state_dir` (``SEBS_STATE_DIR``).
+
     `observers` are objects with a marked ``sebs_event`` method. Use the session as a context manager: what it started ends
     with it.
     """
     plugins = plugins or installed()
     info, plugin = plugins.platform(platform)
     made = validated(info.settings, {**(settings or {}), **more_settings}, f"the platform {platform}")
-    cache = Cache(Path(cache_dir) if cache_dir else default_cache_folder())
-    context = Context(resources_id=cache.resources_id)
+    unknown = set(ignore_cached) - {"functions", "storage"}
+    if unknown:
+        raise ConfigError(f"functions and storage can be ignored in the cache, not {', '.join(sorted(unknown))}")
+    stages = Stages(plugins)
+    session = Session(
+        info=info,
+        settings=made,
+        plugins=plugins,
+        stages=stages,
+        identity=Identity(resources_id, resource_prefix),
+        ignore_cached=ignore_cached,
+        cache_folder=Path(cache_dir) if cache_dir else default_cache_folder(),
+        state_folder=Path(state_dir) if state_dir else default_state_folder(),
+        benchmark_folders=[*map(Path, benchmarks), *plugins.benchmark_folders()],
+        output=Path(output_dir or os.environ.get("SEBS_OUTPUT_DIR") or "runs"),
+    )
     try:
-        stages = Stages(plugins)
         stages.add(BuiltInStages(stages), f"sebs-core {metadata.version('sebs-core')} (built in)")
         try:
-            implementation = info.create(made, context)
+            implementation = info.create(made, session.context)
         except SebsError:
             raise
         except Exception as error:
@@ -86,24 +109,11 @@ def connect(
 
         for observer in (*observers, *notebook_observer()):
             stages.add(observer, f"observer {type(observer).__name__} {id(observer):x}")
-        folders = [*map(Path, benchmarks), *plugins.benchmark_folders()]
-        output = Path(output_dir or os.environ.get("SEBS_OUTPUT_DIR") or "runs")
-        session = Session(platform, made, plugins, stages, cache, context, folders, output)
         session.open()
     except BaseException:
-        context.close()
+        session.release()
         raise
     return session
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What became of one resource in a clean-up."""
-
-    resource: Resource
-    removed: bool
-    """False in a dry run, for what was gone already, and when it failed."""
-    error: str | None = None
 
 
 class Session:
@@ -111,27 +121,38 @@ class Session:
 
     def __init__(
         self,
-        platform: str,
+        *,
+        info: PlatformInfo,
         settings: Settings,
         plugins: Plugins,
         stages: Stages,
-        cache: Cache,
-        context: Context,
+        identity: Identity,
+        ignore_cached: Collection[str],
+        cache_folder: Path,
+        state_folder: Path,
         benchmark_folders: list[Path],
         output: Path,
     ) -> None:
-        self.platform = platform
+        self.platform = info.name
         self.settings = settings
+        self.plugins = plugins
         self.stages = stages
         self.output = output
         self.is_open = False
         self.interrupts = Interrupts()
         self.generations: dict[str, str | None] = {}
         """Function → marker of its last enforced cold start in this session."""
-        self.plugins = plugins
-        self._cache = cache
-        self._context, self._folders = context, benchmark_folders
-        self._capabilities = plugins.platform(platform)[0].capabilities
+        self.confidential = Confidential()
+        for name in _secret_names(settings):
+            self.confidential.add(f"the setting {name}", getattr(settings, name).get_secret_value())
+        self.cache = Cache(cache_folder, ignore=ignore_cached, confidential=self.confidential, tell=self.tell)
+        self.state = State(state_folder, self.confidential)
+        self.context = Context(lambda: identity.resources_id(self), lambda: self.ledger)
+        self.packages = Packages(self)
+        self.functions = Functions(self)
+        self.inventory = Inventory(self)
+        self._folders = benchmark_folders
+        self._capabilities = info.capabilities
 
     def __enter__(self) -> Session:
         return self
@@ -159,7 +180,33 @@ class Session:
         try:
             self.stages.ask("sebs_close")
         finally:
-            self._context.close()
+            self.release()
+
+    def release(self) -> None:
+        """Let go of what the session itself holds. Called by `close`, and by `connect` when it fails."""
+        self.context.close()
+        self.cache.close()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether what the platform makes outlives the session (`Context.lasting`)."""
+        return self.context.lasting
+
+    @functools.cached_property
+    def account(self) -> str:
+        """In which account on the platform this session works."""
+        account: str = self.stages.call("sebs_account")
+        return account
+
+    @property
+    def resources_id(self) -> str:
+        """Stands in the name of everything that this session makes on the platform."""
+        return self.context.resources_id
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is written down of this account on this platform."""
+        return self.state.ledger(self.platform, self.account)
 
     # --- the four verbs -------------------------------------------------------------------------------------------------
 
@@ -169,13 +216,16 @@ class Session:
         `config` are fields of `RunConfig` (``language_version="3.12"``, …). Raises `ConfigError`, `PackagingError`.
         """
         found = self.benchmark(benchmark)
-        return self._package(found, self._resolved(found, validated(RunConfig, config, "the run")), rebuild=rebuild)
+        resolved = self._resolved(found, validated(RunConfig, config, "the run"))
+        return self.packages.get(found, resolved, rebuild=rebuild)
 
-    def deploy(self, package: Package, *, secrets: Mapping[str, str] | None = None, **config: Any) -> Function:
+    def deploy(
+        self, package: Package, *, secrets: Mapping[str, str] | None = None, rebuild: bool = False, **config: Any
+    ) -> Function:
         """Make a function of the package, or bring the one we know up to date; nothing is done when nothing differs.
 
         `config` are fields of `RunConfig` that concern a function: memory_mb, timeout_s, environment, function_name.
-        `secrets` become environment variables too, and are stored nowhere.
+        `secrets` become environment variables too, and are stored nowhere. `rebuild` deploys although nothing differs.
         """
         given = validated(RunConfig, config, "the run")
         built: dict[str, Any] = {
@@ -186,14 +236,14 @@ class Session:
             if key in config and config[key] != value:
                 raise ConfigError(f"the package was built with {key} {value}, not {config[key]}: package it again")
         resolved = FunctionConfig(
-            function_name=given.function_name or self._function_name(package.benchmark, package.workload_version, built),
             memory_mb=given.memory_mb or package.memory_mb,
             timeout_s=given.timeout_s or package.timeout_s,
             environment=given.environment,
             **built,
         )
         self._capabilities.check(resolved, self.platform)
-        return self._deploy(package, resolved, dict(secrets or {}))
+        named = self._named(resolved, package, given.function_name)
+        return self.functions.deploy(package, named, secrets or {}, rebuild=rebuild)
 
     def invoke(self, function: Function, payload: Any, *, trigger: str = "http") -> Invocation:
         """Invoke once. A function that fails is an `Invocation` with its error, not an exception."""
@@ -226,6 +276,7 @@ class Session:
         check_outputs: bool = True,
         keep_outputs: bool = False,
         rebuild: bool = False,
+        replace_inputs: bool = False,
         secrets: Mapping[str, str] | None = None,
         output_dir: str | os.PathLike[str] | None = None,
         **config: Any,
@@ -233,8 +284,10 @@ class Session:
         """Package, deploy, invoke under a load, collect metrics: a whole measurement.
 
         Give a `size` of the benchmark's inputs or a `payload` of your own. ``start="cold"``: every measured invocation
-        meets a new instance, enforced and verified; ``start="warm"``: instances are warmed up first. Ctrl-C leaves a
-        valid partial result on disk. Raises what the stages raise; a failing function is a row.
+        meets a new instance, enforced and verified; ``start="warm"``: instances are warmed up first. `rebuild` builds and
+        deploys anew; `replace_inputs` forgets which inputs of the benchmark are stored on the platform, so that they are made
+        and stored anew. Ctrl-C leaves a valid partial result on disk. Raises what the stages raise; a failing
+        function is a row.
         """
         if start not in ("any", "cold", "warm"):
             raise ConfigError(f"start is any, cold or warm, not {start!r}")
@@ -249,29 +302,34 @@ class Session:
             sizes = f" (sizes: {', '.join(found.sizes)})" if found.sizes else ""
             raise ConfigError(f"give either an input size of {found.name} or a payload{sizes}")
         event = found.payload(size) if size is not None else payload
-        resolved = self._resolved(found, validated(RunConfig, config, "the run"))
+        given = validated(RunConfig, config, "the run")
+        resolved = self._resolved(found, given)
         self._check_trigger(trigger)
         with self.interrupts.watched():
-            package = self._package(found, resolved, rebuild=rebuild)
-            function = self._deploy(package, resolved, dict(secrets or {}))
-            from sebs_core.run import Run  # only now: the platform gets ready meanwhile
+            if replace_inputs:
+                for kind in ("storage", "nosql"):
+                    self.cache.forget_data(kind, self.platform, self.account, found.name)
+            package = self.packages.get(found, resolved, rebuild=rebuild)
+            named = self._named(resolved, package, given.function_name)
+            with self.functions.deployed(package, named, secrets or {}, rebuild=rebuild) as function:
+                from sebs_core.run import Run  # only now: the platform gets ready meanwhile
 
-            run = Run(
-                session=self,
-                benchmark=found,
-                size=size,
-                payload=event,
-                package=package,
-                function=function,
-                trigger=self.trigger(function, trigger),
-                load=load or Closed(),
-                start=start,
-                connections=connections,
-                check=found.checker() if check_outputs else None,
-                keep_outputs=keep_outputs,
-                output=Path(output_dir) if output_dir else self.output,
-            )
-            return run.execute(collect_now=metrics == "now")
+                run = Run(
+                    session=self,
+                    benchmark=found,
+                    size=size,
+                    payload=event,
+                    package=package,
+                    function=function,
+                    trigger=self.trigger(function, trigger),
+                    load=load or Closed(),
+                    start=start,
+                    connections=connections,
+                    check=found.checker() if check_outputs else None,
+                    keep_outputs=keep_outputs,
+                    output=Path(output_dir) if output_dir else self.output,
+                )
+                return run.execute(collect_now=metrics == "now")
 
     # --- around them ----------------------------------------------------------------------------------------------------
 
@@ -285,52 +343,33 @@ class Session:
 
     def trigger(self, function: Function, kind: str) -> Trigger:
         """The function's trigger of this kind, made if need be."""
-        kept = self._cache.function(self.platform, function.name)
-        same = kept is not None and kept.model_copy(update={"triggers": ()}) == function.model_copy(update={"triggers": ()})
-        # Another session may have deployed under this name since: its triggers are not ours.
-        current = kept if kept is not None and same else function
-        known = function.trigger(kind) or current.trigger(kind)
-        if known is not None:
-            return known
         self._check_trigger(kind)
-        made: Trigger = self.stages.call("sebs_create_trigger", function=function, kind=kind, asynchronous=False)
-        if same:
-            self._cache.keep_function(current.model_copy(update={"triggers": (*current.triggers, made)}))
-        return made
+        return self.functions.trigger(function, kind)
 
     def logs(self, function: Function, request_id: str) -> str:
         """What the function printed during one invocation. Raises `MetricsError` when the platform does not have it."""
         text: str = self.stages.call("sebs_logs", function=function, request_id=request_id)
         return text
 
-    def resources(self) -> list[Resource]:
-        """Everything of ours on the platform."""
+    def resources(self) -> list[Holding]:
+        """Everything of ours: what the platform lists and what was written down when it was made. Read-only."""
+        return self.inventory.holdings()
+
+    def remove(self, *keys: str, dry_run: bool = False) -> list[Removal]:
+        """Remove some of it (``"function/my-name"``). Raises `ConfigError` when something else still uses one of them."""
+        return self.inventory.remove(keys, dry_run=dry_run)
+
+    def cleanup(self, *, kinds: Collection[str] = (), dry_run: bool = False) -> list[Removal]:
+        """Remove everything of ours, or everything of these kinds, what depends on others first.
+
+        One failure does not stop the rest. What is gone already is no error. A dry run only tells what would be removed.
+        """
+        return self.inventory.cleanup(kinds, dry_run=dry_run)
+
+    def listed(self) -> list[Resource]:
+        """What the platform lists, also of other resources ids."""
         answers = self.stages.ask("sebs_resources")
         return [resource for answer in answers for resource in answer]
-
-    def cleanup(self, *, dry_run: bool = False) -> list[Removal]:
-        """Remove everything of ours, what depends on others first. One failure does not stop the rest."""
-        resources = {resource.key: resource for resource in self.resources()}
-        needed_by: dict[str, set[str]] = {key: set() for key in resources}
-        for resource in resources.values():
-            for key in resource.depends_on:
-                needed_by.setdefault(key, set()).add(resource.key)
-        try:
-            order = [key for key in graphlib.TopologicalSorter(needed_by).static_order() if key in resources]
-        except graphlib.CycleError as error:
-            raise PluginError(f"{self.platform}: resources depend on each other in a circle: {error.args[1]}") from None
-        return [self._remove(resources[key], dry_run=dry_run) for key in order]
-
-    def _remove(self, resource: Resource, *, dry_run: bool) -> Removal:
-        if dry_run:
-            return Removal(resource, removed=False)
-        try:
-            removed = bool(self.stages.call("sebs_remove", resource=resource))
-        except Exception as error:  # an SDK may raise anything: the rest must go all the same
-            return Removal(resource, removed=False, error=str(error) if isinstance(error, SebsError) else repr(error))
-        if resource.kind == "function":
-            self._cache.forget_function(self.platform, resource.name)
-        return Removal(resource, removed)
 
     @contextlib.contextmanager
     def stage(self, name: str, subject: str) -> Iterator[StageNote]:
@@ -349,10 +388,14 @@ class Session:
         self.stages.tell(Notice(text, warning=True))
         logger.info("%s", text)
 
+    def tell(self, text: str) -> None:
+        """Tell the person at the keyboard."""
+        self.stages.tell(Notice(text))
+        logger.info("%s", text)
+
     def public_settings(self) -> dict[str, Any]:
         """The platform's settings without secrets, as the manifest holds them."""
-        hidden = {name for name in type(self.settings).model_fields if _is_secret(getattr(self.settings, name))}
-        return self.settings.model_dump(mode="json", exclude=hidden)
+        return self.settings.model_dump(mode="json", exclude=set(_secret_names(self.settings)))
 
     def _resolved(self, benchmark: Benchmark, config: RunConfig) -> FunctionConfig:
         benchmark.code(config.language)
@@ -365,8 +408,6 @@ class Session:
             "architecture": config.architecture or (support.architectures[0] if support else "any"),
         }
         resolved = FunctionConfig(
-            function_name=config.function_name
-            or self._function_name(benchmark.name, benchmark.config.workload_version, choices),
             memory_mb=config.memory_mb or benchmark.config.memory,
             timeout_s=config.timeout_s or benchmark.config.timeout,
             environment=config.environment,
@@ -375,81 +416,13 @@ class Session:
         self._capabilities.check(resolved, self.platform)
         return resolved
 
-    def _function_name(self, benchmark: str, version: str, choices: Mapping[str, str]) -> str:
-        parts = ["sebs", self._cache.resources_id, benchmark, version, choices["language"], choices["language_version"]]
-        variants = [choices[key] for key in ("language_variant", "system_variant", "architecture")]
-        parts += [variant for variant in variants if variant != "default"]
-        name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts))
-        if len(name) > LONGEST_NAME or not benchmark.isascii():
-            name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
-        return name
-
-    def _package(self, benchmark: Benchmark, config: FunctionConfig, *, rebuild: bool) -> Package:
-        from sebs_core.packaging import Sources, stage, unpinned
-
-        with self.stage("package", benchmark.name) as note:
-            runtime = self.stages.call("sebs_runtime", benchmark=benchmark, config=config)
-            sources = Sources(benchmark, config, runtime, self.plugins.language(config.language))
-            inputs = sources.digest()
-            package = None if rebuild else self._cache.package(self.platform, inputs)
-            if package is not None:
-                note.reused = True
-                # What the benchmark asks for is no input of the package: it may have changed since.
-                asked = {"memory_mb": benchmark.config.memory, "timeout_s": benchmark.config.timeout}
-                package = package.model_copy(update={"benchmark": benchmark.name, **asked})
-            else:
-                note.reason = "a rebuild was asked for" if rebuild else "nothing was built from these inputs yet"
-                loose = unpinned(sources.requirements)
-                if loose:
-                    self.notice(f"{benchmark.name} requires {', '.join(loose)} without a version: a later build may differ")
-                with self._cache.building() as place:
-                    dependencies = stage(sources, place / "code")
-                    built = self.stages.call("sebs_package", benchmark=benchmark, config=config, folder=place / "code")
-                    built = built.model_copy(
-                        update={"inputs": inputs, "dependencies": dependencies, "entry_point": runtime.entry_point}
-                    )
-                    package = self._cache.keep_package(self.platform, built)
-        published: Package = self.stages.call("sebs_publish", package=package)
-        return published
-
-    def _deploy(self, package: Package, config: FunctionConfig, secrets: dict[str, str]) -> Function:
-        with self.stage("deploy", config.function_name) as note:
-            previous, note.reason = self._known_function(config.function_name)
-            if previous is not None:
-                note.reason = _difference(previous, package, config)
-                if not note.reason and (secrets or previous.has_secrets):
-                    note.reason = "secrets are given" if secrets else "secrets were given before, and none now"
-                if not note.reason:
-                    note.reused = True
-                    self.generations[previous.name] = previous.generation
-                    return previous
-            function: Function = self.stages.call(
-                "sebs_deploy",
-                package=package,
-                config=config,
-                previous=previous,
-                environment=config.environment,
-                secrets=secrets,
-            )
-            function = function.model_copy(update={"has_secrets": bool(secrets)})
-            self._cache.keep_function(function)
-        self.generations[function.name] = function.generation
-        return function
+    def _named(self, config: FunctionConfig, package: Package, name: str | None) -> FunctionConfig:
+        return config.model_copy(update={"function_name": name or self.functions.default_name(package)})
 
     def _check_trigger(self, kind: str) -> None:
         known = self._capabilities.triggers
         if kind not in known:
             raise ConfigError(f"{self.platform} has no trigger {kind!r}. It has: {', '.join(known)}.")
-
-    def _known_function(self, name: str) -> tuple[Function | None, str]:
-        known = self._cache.function(self.platform, name)
-        if known is None:
-            return None, "it was not deployed yet"
-        try:
-            return self.stages.call("sebs_refresh", function=known), ""
-        except FunctionGoneError as error:
-            self._cache.forget_function(self.platform, name)
-            return None, str(error)
 
 
 @dataclass
@@ -460,33 +433,6 @@ class StageNote:
     reason: str = ""
 
 
-def _difference(function: Function, package: Package, config: FunctionConfig) -> str:
-    """Why the function must be brought up to date; empty when nothing differs."""
-    changed = [name for name in FunctionConfig.model_fields if getattr(function.config, name) != getattr(config, name)]
-    if changed:
-        return f"its configuration differs: {', '.join(changed)}"
-    return "its code differs" if function.package_digest != package.digest else ""
-
-
-def _is_secret(value: object) -> bool:
-    return isinstance(value, (SecretStr, SecretBytes))
-
-
-def payload_text(payload: Any) -> bytes:
-    """The payload as the JSON text that is sent; `ConfigError` when it is no JSON."""
-    if isinstance(payload, dict) and "__sebs__" in payload:
-        raise ConfigError("the key __sebs__ of a payload is reserved for sebs itself: choose another name")
-    return json_text(payload)
-
-
-def json_text(payload: Any) -> bytes:
-    """The event as JSON text."""
-    try:
-        return json.dumps(payload, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"the payload cannot be written as JSON: {error}") from None
-
-
-def now() -> datetime.datetime:
-    """This moment, UTC."""
-    return datetime.datetime.now(datetime.timezone.utc)
+def _secret_names(settings: Settings) -> list[str]:
+    fields = type(settings).model_fields
+    return [name for name in fields if isinstance(getattr(settings, name), (SecretStr, SecretBytes))]

@@ -9,7 +9,8 @@ from sebs_core.hookspecs import hookimpl
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sebs_core.offers import Context, PlatformInfo
+    from sebs_core.context import Context
+    from sebs_core.offers import PlatformInfo
     from sebs_local.models import LocalSettings
     from sebs_local.platform import LocalPlatform
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from sebs_core.benchmark import Benchmark
+    from sebs_core.context import Context
     from sebs_core.exchange import Response
-    from sebs_core.offers import Context
 
 __all__ = ["LocalPlatform"]
 
@@ -35,6 +35,7 @@ class LocalPlatform:
 
     def __init__(self, settings: LocalSettings, context: Context) -> None:
         self._settings, self._context = settings, context
+        context.lasting = False  # the gateway and all that it serves end with the session
         self._opened: Gateway | None = None
         self._interpreters: dict[str, Path] = {}
 

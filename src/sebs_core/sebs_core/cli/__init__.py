@@ -27,8 +27,10 @@ class LazyGroup(click.Group):
 
     known: ClassVar[dict[str, tuple[str, str]]] = {
         "benchmark": ("sebs_core.cli.benchmark", "List, invoke and package benchmarks; read their runs."),
+        "cache": ("sebs_core.cli.cache", "See and remove what is kept between sessions and can be made again."),
         "platform": ("sebs_core.cli.platform", "List platforms and see what they need."),
         "plugin": ("sebs_core.cli.plugin", "List installed plugins."),
+        "resource": ("sebs_core.cli.resource", "See and remove what exists on a platform."),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

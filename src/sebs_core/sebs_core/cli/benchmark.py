@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sebs_core.cli.options import config_option, function_options, json_option, option, platform_options, verbose_option
+from sebs_core.cli.options import (
+    config_option,
+    function_options,
+    identity_options,
+    json_option,
+    option,
+    platform_options,
+    verbose_option,
+)
 from sebs_core.cli.output import Progress, print_json, print_summary, print_table
 from sebs_core.errors import ConfigError
 from sebs_core.load import MOST_CLIENTS
@@ -63,6 +71,7 @@ def list_benchmarks(folders: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("name")
 @click.argument("size", required=False)
 @platform_options
+@identity_options
 @function_options
 @option("--memory", "memory_mb", type=click.IntRange(1), help="MiB per instance. Default: the benchmark's.")
 @option("--timeout", "timeout_s", type=float, help="Seconds per invocation. Default: the benchmark's.")
@@ -79,6 +88,13 @@ def list_benchmarks(folders: tuple[Path, ...], as_json: bool) -> None:
 )
 @option("--payload", type=click.Path(path_type=Path), help="JSON file to send instead of an input of the benchmark.")
 @option("--function-name", help="Name of the function on the platform.")
+@option("--replace-inputs", is_flag=True, help="Make and store the inputs of the benchmark anew.")
+@option(
+    "--ignore-cached",
+    multiple=True,
+    type=click.Choice(["functions", "storage"]),
+    help="Do not look for what was deployed or stored before. Repeatable.",
+)
 @option("--no-check-outputs", is_flag=True, help="Do not check what the function returns.")
 @option("--keep-outputs", is_flag=True, help="Keep every answer in the run's directory.")
 @option(
@@ -97,6 +113,9 @@ def invoke(
     extensions: tuple[str, ...],
     settings: dict[str, Any],
     cache_dir: Path | None,
+    resource_prefix: str | None,
+    resources_id: str | None,
+    ignore_cached: tuple[str, ...],
     output_dir: Path | None,
     repetitions: int,
     concurrency: int,
@@ -123,6 +142,9 @@ def invoke(
             extensions=extensions,
             benchmarks=folders,
             cache_dir=cache_dir,
+            resource_prefix=resource_prefix,
+            resources_id=resources_id,
+            ignore_cached=ignore_cached,
             output_dir=output_dir,
             observers=[progress],
             settings=settings,
@@ -180,10 +202,11 @@ def package(
                 "size": f"{built.size_bytes / 1e6:.2f} MB",
                 "language": f"{built.language} {built.language_version}",
                 "dependencies": [f"{key} {value}" for key, value in built.dependencies.items()],
+                "built because": built.why_rebuilt,
                 "path": str(built.path),
             }
         ],
-        ["package", "kind", "size", "language", "dependencies", "path"],
+        ["package", "kind", "size", "language", "dependencies", "built because", "path"],
     )
 
 

@@ -19,6 +19,7 @@ from sebs_core.errors import ConfigError
 __all__ = [
     "config_option",
     "function_options",
+    "identity_options",
     "json_option",
     "option",
     "platform_options",
@@ -135,7 +136,7 @@ config_option = option(
 def platform_options(command: Command) -> Command:
     """What every command needs that opens a platform or looks for benchmarks."""
     for decorate in (
-        option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where packages are kept."),
+        option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where packages are kept and looked for."),
         option("--extension", "extensions", multiple=True, help="Let this extension replace stages. Repeatable."),
         settings_option,
         option("--platform", default="local", help="Where to run."),
@@ -148,10 +149,20 @@ def platform_options(command: Command) -> Command:
     return command
 
 
+def identity_options(command: Command) -> Command:
+    """Under which id a session makes and finds what it makes."""
+    for decorate in (
+        option("--resources-id", help="Use exactly this id in the names of all resources."),
+        option("--resource-prefix", help="Use the id on the platform that begins so, or make one."),
+    ):
+        command = decorate(command)
+    return command
+
+
 def function_options(command: Command) -> Command:
     """How a function is built."""
     for decorate in (
-        option("--rebuild", is_flag=True, help="Build the package anew, resolving its dependencies again."),
+        option("--rebuild", is_flag=True, help="Build and deploy anew, resolving the dependencies again."),
         option("--architecture", type=click.Choice(["x64", "arm64"]), help="Default: the platform's own."),
         option("--system-variant", help="How the platform takes the function: package, container, …"),
         option("--language-variant", default="default", help="Implementation of the language."),

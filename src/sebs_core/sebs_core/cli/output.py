@@ -89,7 +89,8 @@ class Progress:
                 self._clock.start()
         elif isinstance(event, StageFinished):
             self.stop()
-            how = "reused" if event.reused else f"{event.seconds:.2f} s"
+            why = f" ({event.reason})" if event.reason else ""
+            how = "reused" if event.reused else f"{event.seconds:.2f} s{why}"
             click.echo(f"{event.stage:<8} {event.subject}: {how}", err=True)
         elif isinstance(event, LoadProgress):
             self._advance(event)

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import re
 import shutil
 import sysconfig
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sebs_core.errors import ConfigError, PackagingError
-from sebs_core.models import FunctionConfig, Package, Runtime
-from sebs_core.packaging.archive import executable, files_of, folder_digest, folder_size, zip_folder
+from sebs_core.models import FunctionConfig, Inputs, Package, Runtime
+from sebs_core.packaging.archive import executable, files_of, folder_digest, folder_size, marked_digest, zip_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from sebs_core.benchmark import Benchmark
     from sebs_core.offers import Language
+    from sebs_core.packaging.index import FileIndex
 
 __all__ = ["Sources", "package_of", "stage", "unpinned", "zip_package"]
 
 LAYOUT = 1
 """Changes when the same sources are arranged differently in a package: older cached packages are then rebuilt."""
 FUNCTION_SIDE = Path(__file__).parent.parent / "function_side"
+CONSTRAINTS = "constraints.txt"
+"""How the names of those texts of a benchmark begin that constrain versions; all others are requirements."""
+COMMENT = re.compile(r"(^|\s)#.*")
 
 
 class Sources:
@@ -37,53 +41,99 @@ class Sources:
             raise ConfigError(f"{benchmark.name} is broken: {code / language.code_file} is missing")
         self.texts = language.requirement_texts(code, config)
         shared = FUNCTION_SIDE / config.language
-        self.files: dict[str, Path] = {}
-        for prefix, folder in (("", shared), ("function/", code)):
-            if folder.is_dir():
-                self.files |= {prefix + name: path for name, path in files_of(folder) if not self._ignored(name)}
-        self.files |= runtime.files
-
-    def _ignored(self, name: str) -> bool:
-        return any(fnmatch(part, pattern) for part in name.split("/") for pattern in self.language.ignored)
+        self.code = dict(files_of(code, language.ignored))
+        """The benchmark's own files by their name in its folder."""
+        self.files = {
+            **(dict(files_of(shared, language.ignored)) if shared.is_dir() else {}),
+            **{f"function/{name}": path for name, path in self.code.items()},
+            **runtime.files,
+        }
+        """All files by their name in the package."""
 
     @property
     def requirements(self) -> list[str]:
         """What the shim and the benchmark require, one per line, without comments."""
-        lines = [line.split(" #")[0].strip() for text in self.texts.values() for line in text.splitlines()]
-        return [*self.runtime.requirements, *(line for line in lines if line and not line.startswith("#"))]
+        texts = (text for name, text in self.texts.items() if not name.startswith(CONSTRAINTS))
+        return [*self.runtime.requirements, *_lines(texts)]
 
-    def digest(self) -> str:
-        """SHA-256 of all that goes in: the key under which a package is kept."""
-        config, runtime = self.config, self.runtime
-        parts: dict[str, Any] = {
-            "layout": LAYOUT,
-            "files": {
-                name: [hashlib.sha256(path.read_bytes()).hexdigest(), executable(path)]
-                for name, path in sorted(self.files.items())
-            },
-            "texts": self.texts,
-            "requirements": runtime.requirements,
+    @property
+    def constraints(self) -> list[str]:
+        """The versions of what is required, and of what that requires in turn; one per line, without comments."""
+        return _lines(text for name, text in self.texts.items() if name.startswith(CONSTRAINTS))
+
+    def inputs(self, index: FileIndex | None = None) -> Inputs:
+        """All that goes in, piece by piece; files that the index knows are not read."""
+        config, runtime, benchmark = self.config, self.runtime, self.benchmark
+        try:
+            files = self._digests(index)
+            described = benchmark.folder / "config.json"
+            about = described.read_bytes() if described.is_file() else benchmark.config.model_dump_json().encode()
+        except OSError as error:
+            raise PackagingError(f"{error.filename or benchmark.folder} cannot be read: {error.strerror or error}") from error
+        parts = {
+            **{name: _sha256(text.encode()) for name, text in self.texts.items()},
+            "config.json": _sha256(about),
+            "shim requirements": "\n".join(runtime.requirements),
             "target": runtime.wheel_platform or sysconfig.get_platform(),
-            "base_image": runtime.base_image,
-            "entry_point": runtime.entry_point,
-            "language": [config.language, config.language_version, config.language_variant],
-            "variant": [config.system_variant, config.architecture],
-            "workload_version": self.benchmark.config.workload_version,
+            "base image": runtime.base_image or "",
+            "entry point": runtime.entry_point,
+            "language": config.language,
+            "language version": config.language_version,
+            "language variant": config.language_variant,
+            "system variant": config.system_variant,
+            "architecture": config.architecture,
+            "benchmark": benchmark.name,
+            "workload version": benchmark.config.workload_version,
+            "layout": str(LAYOUT),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        # A platform's file may be called as a part is: it must not hide it.
+        return Inputs(parts={**parts, **{f"./{name}" if name in parts else name: value for name, value in files.items()}})
+
+    def _digests(self, index: FileIndex | None) -> dict[str, str]:
+        """File → digest, marked if it is executable. The few files that are not the benchmark's are always read."""
+        known: dict[str, str] = {}
+        if index is not None:
+            folder = self.benchmark.code(self.config.language)
+            known = {f"function/{name}": digest for name, digest in index.digests(folder, self.code).items()}
+        own = self.runtime.files
+        return {name: known[name] if name in known and name not in own else marked_digest(path)
+                for name, path in self.files.items()}  # fmt: skip
 
 
-def unpinned(requirements: list[str]) -> list[str]:
-    """Those requirements whose version may be another one tomorrow."""
-    versions = ((line, line.split(";")[0].split(" --")[0].strip()) for line in requirements)
-    return [line for line, version in versions if "@" not in version and not re.search(r"===?[^=*]+$", version)]
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _lines(texts: Iterable[str]) -> list[str]:
+    """Without comments and empty lines; what a backslash continues is one line."""
+    said = "\n".join(COMMENT.sub("", line).rstrip() for text in texts for line in text.splitlines())
+    return [line.strip() for line in said.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def unpinned(requirements: Sequence[str], constraints: Sequence[str] = ()) -> list[str]:
+    """Those requirements whose version may be another one tomorrow: neither they nor a constraint for every target say it."""
+    sure = {_name(line) for line in constraints if _is_pinned(line) and ";" not in line}
+    return [line for line in requirements if not _is_pinned(line) and _name(line) not in sure]
+
+
+def _is_pinned(requirement: str) -> bool:
+    version = re.split(";| --", requirement)[0].strip()
+    return "@" in version or re.search(r"===?[^=*]+$", version) is not None
+
+
+def _name(requirement: str) -> str:
+    """Its distribution's name, normalised as PEP 503 has it."""
+    found = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else requirement
 
 
 def stage(sources: Sources, folder: Path) -> dict[str, str]:
     """Build the package's folder: shim, code and dependencies. Returns the dependencies, distribution → version."""
     folder.mkdir()
     try:
-        dependencies = sources.language.install(folder, sources.requirements, sources.runtime, sources.config)
+        dependencies = sources.language.install(
+            folder, sources.requirements, sources.constraints, sources.runtime, sources.config
+        )
         for name, path in sources.files.items():
             target = folder / name
             if target.exists():

@@ -2,51 +2,116 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import os
+import re
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sebs_core.errors import PackagingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Sequence
+    from io import FileIO
 
-__all__ = ["executable", "files_of", "folder_digest", "folder_size", "zip_folder"]
+__all__ = ["content_digest", "executable", "files_of", "folder_digest", "folder_size", "marked", "marked_digest", "zip_folder"]
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip can hold."""
+NOTHING = "(?!)"
+"""The pattern that no name matches."""
+CHUNK = 1 << 20
+"""Bytes of a file that are in memory at once while it is hashed."""
+OWNER_MAY_RUN = 0o100
 
 
-def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+def files_of(folder: Path, ignored: Sequence[str] = ()) -> list[tuple[str, Path]]:
     """(name with slashes, path) of every file below `folder`, in the order of the names.
 
-    Raises `PackagingError` for a link that leads out of the folder, and for what is neither file nor folder.
+    Files and folders whose own name matches a pattern of `ignored` count as absent. Raises `PackagingError` for a link that
+    leads out of the folder or to a folder, and for what is neither file nor folder.
     """
-    root = folder.resolve()
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
-            raise PackagingError(f"{path} is a link that leads out of {folder}: put the file itself there")
-        if path.is_symlink() and path.is_dir():
-            raise PackagingError(f"{path} is a link to a folder: put the folder itself there")
-        if path.is_file():
-            found.append((path.relative_to(folder).as_posix(), path))
-        elif not path.is_dir():
-            raise PackagingError(f"{path} is neither a file nor a folder and cannot be packaged")
-    return iter(sorted(found))
+    is_ignored = re.compile("|".join(map(fnmatch.translate, ignored)) or NOTHING).match
+    found, todo = [], [""]
+    for inner in todo:  # which grows on the way
+        for entry in _entries(folder / inner):
+            if is_ignored(entry.name):
+                continue
+            name, path = inner + entry.name, Path(entry.path)
+            if not name.isascii():
+                _check_name(name, folder)
+            if entry.is_symlink():
+                _check_link(path, folder)
+            elif entry.is_dir():
+                todo.append(f"{name}/")
+                continue
+            elif not entry.is_file():
+                raise _is_neither(path)
+            found.append((name, path))
+    return sorted(found)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise PackagingError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _check_name(name: str, folder: Path) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise PackagingError(f"the name of {ascii(name)} in {folder} is not UTF-8: rename it") from None
+
+
+def _check_link(path: Path, folder: Path) -> None:
+    target = Path(os.path.realpath(path))  # Path.resolve fails where links lead in a circle
+    if not target.is_relative_to(folder.resolve()):
+        raise PackagingError(f"{path} is a link that leads out of {folder}: put the file itself there")
+    if target.is_dir():
+        raise PackagingError(f"{path} is a link to a folder: put the folder itself there")
+    if not target.is_file():
+        raise _is_neither(path)
+
+
+def _is_neither(path: Path) -> PackagingError:
+    return PackagingError(f"{path} is neither a file nor a folder and cannot be packaged")
 
 
 def executable(path: Path) -> bool:
     """Whether its owner may run it: the only permission that a package keeps."""
-    return bool(path.stat().st_mode & 0o100)
+    return bool(path.stat().st_mode & OWNER_MAY_RUN)
+
+
+def content_digest(file: FileIO) -> str:
+    """SHA-256 of an open file from where it stands, as hex."""
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def marked_digest(path: Path) -> str:
+    """SHA-256 of a file's content, marked if it is executable: all that a package takes of a file."""
+    with path.open("rb", buffering=0) as file:
+        return marked(content_digest(file), os.fstat(file.fileno()))
+
+
+def marked(digest: str, stat: os.stat_result) -> str:
+    """The digest of the file that has this stat, with the mark."""
+    return f"{digest} executable" if stat.st_mode & OWNER_MAY_RUN else digest
 
 
 def folder_digest(folder: Path) -> str:
     """SHA-256 over names, executable bits and contents, as hex."""
     digest = hashlib.sha256()
     for name, path in files_of(folder):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb", buffering=0) as file:
+            content = content_digest(file)
         digest.update(f"{len(name.encode())} {name} {'x' if executable(path) else '-'} {content}\n".encode())
     return digest.hexdigest()
 

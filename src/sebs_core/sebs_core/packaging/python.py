@@ -26,15 +26,21 @@ NO_NETWORK = re.compile(r"dns error|failed to lookup|connection refused|network 
 
 
 def requirement_texts(code: Path, config: FunctionConfig) -> dict[str, str]:
-    """``requirements.txt``, or the one for this language version if there is one (``requirements.txt.3.12``)."""
-    for name in (f"requirements.txt.{config.language_version}", "requirements.txt"):
-        if (code / name).is_file():
-            return {name: (code / name).read_text(encoding="utf-8")}
-    return {}
+    """``requirements.txt`` and ``constraints.txt``; of each the one for this version if there is one (``….txt.3.12``)."""
+    texts = {}
+    for general in ("requirements.txt", "constraints.txt"):
+        name = next((name for name in (f"{general}.{config.language_version}", general) if (code / name).is_file()), None)
+        if name:
+            texts[name] = (code / name).read_bytes().decode()
+    return texts
 
 
-def install(folder: Path, requirements: Sequence[str], runtime: Runtime, config: FunctionConfig) -> dict[str, str]:
+def install(
+    folder: Path, requirements: Sequence[str], constraints: Sequence[str], runtime: Runtime, config: FunctionConfig
+) -> dict[str, str]:
     """Install wheels into `folder` for the target's Python and platform; returns distribution → version.
+
+    `constraints` decide versions, also of what the requirements require in turn, and add nothing.
 
     Raises `PackagingError` when no wheel fits, a requirement is wrong, or the index cannot be reached.
     """
@@ -47,6 +53,10 @@ def install(folder: Path, requirements: Sequence[str], runtime: Runtime, config:
     command += ["--link-mode", "copy", "--requirements", "-"]
     if runtime.wheel_platform:
         command += ["--python-platform", runtime.wheel_platform]
+    if constraints:
+        limits = folder.parent / "constraints.txt"
+        limits.write_text("\n".join(constraints), encoding="utf-8")
+        command += ["--constraints", str(limits)]
     # uv takes settings from the nearest uv.toml or pyproject.toml above: an empty one here keeps a user's project out of it.
     (folder.parent / "uv.toml").touch()
     environment = {
@@ -62,12 +72,14 @@ def install(folder: Path, requirements: Sequence[str], runtime: Runtime, config:
         check=False,
     )
     if done.returncode != 0:
-        raise PackagingError(_explained(done.stderr, requirements, runtime, config))
+        raise PackagingError(_explained(done.stderr, requirements, constraints, runtime, config))
     _forget_this_machine(folder)
     return {d.metadata["Name"]: d.version for d in metadata.distributions(path=[str(folder)])}
 
 
-def _explained(stderr: str, requirements: Sequence[str], runtime: Runtime, config: FunctionConfig) -> str:
+def _explained(
+    stderr: str, requirements: Sequence[str], constraints: Sequence[str], runtime: Runtime, config: FunctionConfig
+) -> str:
     target = f"Python {config.language_version} on {runtime.wheel_platform or 'this machine'}"
     said = " ".join(stderr.split())
     what = f"installing {', '.join(requirements)} for {target} failed"
@@ -76,7 +88,7 @@ def _explained(stderr: str, requirements: Sequence[str], runtime: Runtime, confi
     elif NO_NETWORK.search(said):
         todo = "The package index could not be reached: check the network and proxy settings, or run once while online."
     else:
-        todo = "Check the names and versions in requirements.txt."
+        todo = f"Check the names and versions in requirements.txt{' and constraints.txt' if constraints else ''}."
     return f"{what}. {todo} uv said: {said}"
 
 
@@ -105,6 +117,6 @@ PYTHON = Language(
     name="python",
     code_file="function.py",
     requirement_texts=requirement_texts,
-    ignored=("__pycache__", "*.pyc", "requirements.txt*", ".DS_Store", ".ipynb_checkpoints"),
+    ignored=("__pycache__", "*.pyc", "requirements.txt*", "constraints.txt*", ".DS_Store", ".ipynb_checkpoints"),
     install=install,
 )

@@ -1,0 +1,46 @@
+"""Secrets of one session: known so that they are never stored, and hashed so that a change is noticed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import TYPE_CHECKING
+
+from sebs_core.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Confidential", "keyed_hash"]
+
+SHORTEST = 6
+"""Shorter texts are found by chance in anything, and are no secrets."""
+
+
+class Confidential:
+    """What must not be written: values of secret settings, and secrets given to functions."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+
+    def add(self, what: str, value: str) -> None:
+        """Know a secret; `what` says what it is, in messages."""
+        if len(value) >= SHORTEST:
+            self._values[value] = what
+
+    def refuse(self, text: str, where: str) -> None:
+        """Raise `PluginError` when a JSON text that is about to be stored holds a secret."""
+        for value, what in self._values.items():
+            if value in text or json.dumps(value)[1:-1] in text:
+                raise PluginError(
+                    f"{where} would hold {what}, and records are stored and published. The plugin must keep secrets out of "
+                    "what it returns and records."
+                )
+
+
+def keyed_hash(key: bytes, name: str, secrets: Mapping[str, str]) -> str | None:
+    """HMAC-SHA256 of the secrets of one function, None for none: shows a change, and nothing else to who lacks the key."""
+    if not secrets:
+        return None
+    return hmac.new(key, json.dumps([name, sorted(secrets.items())]).encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,204 @@
+"""The function of a package: reused as it is, brought up to date, or made; with the reason.
+
+The order of writing keeps the cache from ever saying more than is true: what is known of a function is forgotten before it is
+changed, and known again once the change is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import secrets as random_secrets
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sebs_core.confidential import keyed_hash
+from sebs_core.errors import FunctionGoneError
+from sebs_core.models import Function, FunctionConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sebs_core.models import Package, Resource, Trigger
+    from sebs_core.session import Session
+
+__all__ = ["Functions"]
+
+LONGEST_NAME = 63
+"""Of a function: what the strictest providers take."""
+
+
+class Functions:
+    """The functions of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._own: dict[str, Function] = {}
+        """Of a platform that takes all with it when the session ends."""
+        self._own_key = random_secrets.token_bytes(32)
+
+    def default_name(self, package: Package) -> str:
+        """Made of resources id, benchmark and variants, so that neither two users nor two variants meet."""
+        parts = ["sebs", self._session.resources_id, package.benchmark, package.workload_version]
+        parts += [package.language, package.language_version]
+        variants = (package.language_variant, package.system_variant, package.architecture)
+        parts += [variant for variant in variants if variant != "default"]
+        name = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts))
+        if len(name) > LONGEST_NAME or not package.benchmark.isascii():
+            name = f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:8]}"
+        return name
+
+    def deploy(self, package: Package, config: FunctionConfig, secrets: Mapping[str, str], *, rebuild: bool) -> Function:
+        """The function, as it is if nothing differs. Of several sessions that want the same one deploys, the others wait."""
+        session, name = self._session, config.function_name
+        for key, value in secrets.items():
+            session.confidential.add(f"the secret {key}", value)
+        with session.stage("deploy", name) as note:
+            hash_key = session.state.key() if secrets and session.lasting else self._own_key
+            wanted = Wanted(package, config, keyed_hash(hash_key, name, secrets), rebuild)
+            with self._shared(name, f"looking at {name}"):
+                function, why = self._known(wanted)
+            if function is None or why:
+                with self._alone(name, f"deploying {name}"):
+                    function, why = self._known(wanted)
+                    if function is None or why:
+                        function = self._deploy(wanted, function, secrets)
+            note.reused, note.reason = not why, why
+        session.generations[name] = function.generation
+        return function
+
+    @contextmanager
+    def deployed(
+        self, package: Package, config: FunctionConfig, secrets: Mapping[str, str], *, rebuild: bool
+    ) -> Iterator[Function]:
+        """The same, and no other session changes it until the block ends: what is measured stays what was asked for."""
+        while True:
+            function = self.deploy(package, config, secrets, rebuild=rebuild)
+            with self._shared(function.name, f"measuring {function.name}"):
+                kept = self._get(function.name)
+                if kept is None or _same(kept, function) or not self._session.lasting:
+                    yield function
+                    return
+            rebuild = False  # between the two another session changed it: once more
+
+    def trigger(self, function: Function, kind: str) -> Trigger:
+        """The function's trigger of this kind, made if need be."""
+        known = function.trigger(kind) or self._kept_trigger(function, kind)
+        if known is not None:
+            return known
+        name = function.name
+        with self._shared(name, f"looking at {name}"), self._alone(name, f"making a trigger of {name}", lock="trigger"):
+            known = self._kept_trigger(function, kind)
+            if known is not None:
+                return known
+            made: Trigger = self._session.stages.call("sebs_create_trigger", function=function, kind=kind, asynchronous=False)
+            kept = self._get(name)
+            if kept is not None and _same(kept, function):
+                self._keep(kept.model_copy(update={"triggers": (*kept.triggers, made)}))
+        return made
+
+    def forget(self, name: str) -> None:
+        """Know nothing of a function any more."""
+        self._own.pop(name, None)
+        if self._session.lasting:
+            self._session.cache.forget_function(self._session.platform, self._session.account, name)
+
+    def changing(self, resource: Resource) -> contextlib.AbstractContextManager[None]:
+        """Keep other sessions from a function while it is removed."""
+        if resource.kind != "function":
+            return contextlib.nullcontext()
+        return self._alone(resource.name, f"removing {resource.name}")
+
+    # --- within -----------------------------------------------------------------------------------------------------------
+
+    def _known(self, wanted: Wanted) -> tuple[Function | None, str]:
+        """The function as it is on the platform, if it is known and there; and why it must be deployed (again), if it must."""
+        name = wanted.config.function_name
+        known = self._get(name)
+        if known is None:
+            ignored = "functions" in self._session.cache.ignore
+            return None, "cached functions are ignored" if ignored else "it is not known to be deployed"
+        try:
+            known = self._session.stages.call("sebs_refresh", function=known)
+        except FunctionGoneError as error:
+            return None, str(error)
+        return known, wanted.difference(known)
+
+    def _deploy(self, wanted: Wanted, previous: Function | None, secrets: Mapping[str, str]) -> Function:
+        session, config = self._session, wanted.config
+        with contextlib.ExitStack() as stack:
+            if session.lasting:
+                stack.enter_context(session.context.resource("function", config.function_name))
+            self.forget(config.function_name)
+            function: Function = session.stages.call(
+                "sebs_deploy",
+                package=wanted.package,
+                config=config,
+                previous=previous,
+                environment=config.environment,
+                secrets=dict(secrets),
+            )
+            function = function.model_copy(update={"secrets_hash": wanted.secrets_hash})
+            self._keep(function)
+        return function
+
+    def _get(self, name: str) -> Function | None:
+        session = self._session
+        if not session.lasting:
+            return self._own.get(name)
+        return session.cache.function(session.platform, session.account, name)
+
+    def _keep(self, function: Function) -> None:
+        if self._session.lasting:
+            self._session.cache.keep_function(self._session.account, function)
+        else:
+            self._own[function.name] = function
+
+    def _kept_trigger(self, function: Function, kind: str) -> Trigger | None:
+        # Another session may have deployed under this name since: its triggers are not ours.
+        kept = self._get(function.name)
+        return kept.trigger(kind) if kept is not None and _same(kept, function) else None
+
+    def _alone(self, name: str, doing: str, lock: str = "function") -> contextlib.AbstractContextManager[None]:
+        session = self._session
+        if not session.lasting:
+            return contextlib.nullcontext()
+        return session.state.locks.held(f"{lock} {session.platform} {session.account} {name}", doing, session.tell)
+
+    def _shared(self, name: str, doing: str) -> contextlib.AbstractContextManager[None]:
+        session = self._session
+        if not session.lasting:
+            return contextlib.nullcontext()
+        return session.state.locks.shared(f"function {session.platform} {session.account} {name}", doing, session.tell)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a function is to be."""
+
+    package: Package
+    config: FunctionConfig
+    secrets_hash: str | None
+    rebuild: bool
+
+    def difference(self, known: Function) -> str:
+        """Why the function must be brought up to date; empty when nothing differs."""
+        if self.rebuild:
+            return "a rebuild was asked for"
+        fields = FunctionConfig.model_fields
+        changed = [name for name in fields if getattr(known.config, name) != getattr(self.config, name)]
+        if changed:
+            return f"its configuration differs: {', '.join(changed)}"
+        if known.package_digest != self.package.digest:
+            return "its code differs"
+        if known.secrets_hash != self.secrets_hash:
+            return "its secrets differ" if self.secrets_hash else "secrets were given before, and none now"
+        return ""
+
+
+def _same(one: Function, other: Function) -> bool:
+    """Whether both are of the same deployment: triggers and cold starts come later."""
+    later: dict[str, Any] = {"triggers": (), "generation": None}
+    return one.model_copy(update=later) == other.model_copy(update=later)

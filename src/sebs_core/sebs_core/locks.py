@@ -1,0 +1,130 @@
+"""Locks between processes: who comes second waits, is told for whom, and a dead process holds nothing.
+
+One file per lock, locked by ``flock`` and removed by who held it last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sebs_core.errors import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+__all__ = ["Locks"]
+
+LONGEST_TOLD = 500
+
+
+class Locks:
+    """Locks by name, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def held(self, name: str, doing: str, waiting: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold a lock alone. Whoever must wait for us is told who we are and what we are `doing`; we tell `waiting`.
+
+        Waiting ends with the other's work or death, or with Ctrl-C.
+        """
+        return self._holding(name, fcntl.LOCK_EX, doing, waiting)
+
+    def shared(self, name: str, doing: str, waiting: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold a lock together with others who share it."""
+        return self._holding(name, fcntl.LOCK_SH, doing, waiting)
+
+    @contextmanager
+    def _holding(self, name: str, kind: int, doing: str, waiting: Callable[[str], None]) -> Iterator[None]:
+        path = self._path(name)
+        descriptor = self._lock(path, kind, waiting)
+        try:
+            told = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "doing": doing}).encode()
+            with contextlib.suppress(OSError):  # a full disk: then whoever waits is told less
+                os.pwrite(descriptor, told.ljust(LONGEST_TOLD), 0)
+            yield
+        finally:
+            _release(path, descriptor)
+
+    @contextmanager
+    def if_free(self, name: str) -> Iterator[bool]:
+        """Hold a lock alone if nobody else has it; the block is told which."""
+        path = self._path(name)
+        descriptor = self._open(path)
+        try:
+            yield _alone(descriptor) and _is_at(descriptor, path)
+        finally:
+            _release(path, descriptor)
+
+    def _path(self, name: str) -> Path:
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", name)[:60]
+        return self.folder / f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.lock"
+
+    def _open(self, path: Path) -> int:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise CacheError(
+                f"the lock {path} cannot be made: {error.strerror}. Mend the folder's permissions or free some space, or "
+                "choose another folder (SEBS_CACHE_DIR, SEBS_STATE_DIR)."
+            ) from error
+
+    def _lock(self, path: Path, kind: int, waiting: Callable[[str], None]) -> int:
+        told = False
+        while True:
+            descriptor = self._open(path)
+            try:
+                try:
+                    fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if not told:
+                        waiting(_holder(descriptor))
+                        told = True
+                    fcntl.flock(descriptor, kind)
+                # Who held it before removed the file: then this lock is of no file, and another may hold the new one's.
+                if _is_at(descriptor, path):
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+
+def _release(path: Path, descriptor: int) -> None:
+    try:
+        if _alone(descriptor) and _is_at(descriptor, path):
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _alone(descriptor: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        told = json.loads(os.pread(descriptor, 4 * LONGEST_TOLD, 0))
+        return f"waiting for process {told['pid']} on {told['host']}, which is {told['doing']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "waiting for another process of sebs"
