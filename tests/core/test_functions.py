@@ -1,10 +1,16 @@
 """Functions: reused as they are, brought up to date with the reason, or made."""
 
+import os
+import threading
+import time
+
 import pytest
-from double_platform import PYTHON
+from double_platform import PYTHON, FakeEntryPoint, plugin_of
 from watching import Watching, run
 
 import sebs_core as sebs
+from sebs_core import hookimpl
+from sebs_core.plugins import Plugins
 
 
 def test_a_function_that_did_not_change_is_not_deployed_again(open_session, echo, world):
@@ -81,3 +87,134 @@ def test_a_package_of_another_version_is_not_deployed_as_this_one(session, echo)
     package = session.package(echo)
     with pytest.raises(sebs.ConfigError, match=f"the package was built with language_version {PYTHON}, not 3.1"):
         session.deploy(package, language_version="3.1")
+
+
+# --- secrets --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_secrets_are_no_reason_to_deploy_again(open_session, echo, world):
+    for _ in range(2):
+        run(open_session(), echo, secrets={"SEEN": "a long secret", "OTHER": "another one"})
+    run(open_session(), echo, secrets={"OTHER": "another one", "SEEN": "a long secret"})
+    assert world.count("deploy") == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        ({"SEEN": "another secret"}, "its secrets differ"),
+        ({"SAW": "a long secret"}, "its secrets differ"),
+        ({}, "secrets were given before, and none now"),
+    ],
+    ids=str,
+)
+def test_other_secrets_are(watched, echo, world, now, reason):
+    session, observer = watched
+    run(session, echo, secrets={"SEEN": "a long secret"})
+    run(session, echo, secrets=now)
+    assert observer.finished("deploy")[-1].reason == reason
+    assert world.secrets_seen[-1] == now
+
+
+def test_equal_secrets_of_two_functions_and_of_two_users_have_different_hashes(open_session, echo, tmp_path):
+    def hash_of(session, **more):
+        return session.deploy(session.package(echo), secrets={"K": "a long secret"}, **more).secrets_hash
+
+    session, other_user = open_session(), open_session(state_dir=tmp_path / "other state", cache_dir=tmp_path / "other cache")
+    hashes = [hash_of(session, function_name="a"), hash_of(session, function_name="b"), hash_of(other_user, function_name="a")]
+    assert len(set(hashes)) == 3
+    assert not any("a long secret" in text for text in hashes)
+
+
+# --- rebuilt, ignored, forgotten ------------------------------------------------------------------------------------------
+
+
+def test_a_rebuild_deploys_although_nothing_differs(watched, echo, world):
+    session, observer = watched
+    run(session, echo)
+    run(session, echo, rebuild=True)
+    assert observer.finished("deploy")[-1].reason == "a rebuild was asked for"
+    assert world.count("deploy") == 2
+    function = session.deploy(session.package(echo), rebuild=True)
+    assert (world.count("deploy"), function.serial) == (3, 3)
+
+
+def test_cached_functions_can_be_ignored_and_what_is_then_deployed_is_known_again(open_session, echo, world):
+    run(open_session(), echo)
+    observer = Watching()
+    run(open_session(ignore_cached=["functions"], observers=[observer]), echo)
+    assert observer.finished("deploy")[-1].reason == "cached functions are ignored"
+    assert world.count("deploy") == 2
+    run(open_session(), echo)
+    assert world.count("deploy") == 2
+
+
+def test_nothing_else_can_be_ignored(open_session):
+    with pytest.raises(sebs.ConfigError, match="functions and storage can be ignored in the cache, not packages"):
+        open_session(ignore_cached=["packages"])
+
+
+def test_a_deployment_that_fails_half_way_is_not_taken_for_the_one_before(session, echo, world):
+    run(session, echo, memory_mb=128)
+    world.faults.deploy = "the connection broke"
+    with pytest.raises(sebs.DeployError):
+        run(session, echo, memory_mb=256)
+    world.faults.deploy = ""
+    run(session, echo, memory_mb=128)
+    assert world.count("deploy") == 3, "who knows what the second one left there"
+
+
+def test_a_function_of_another_account_is_another_function(world, open_session, echo):
+    module = plugin_of(world)
+    (offered,) = module.sebs_platforms()
+
+    def create(settings, context):
+        made = offered.create(settings, context)
+        made.sebs_account = hookimpl(lambda: settings.flavour)
+        return made
+
+    module.sebs_platforms = hookimpl(lambda: [sebs.PlatformInfo(**{**vars(offered), "create": create})])
+    plugins = Plugins([FakeEntryPoint("double", module)])
+    for flavour in ("one", "two", "one"):
+        run(open_session(plugins=plugins, flavour=flavour), echo, function_name="mine")
+    assert world.count("deploy") == 2
+
+
+def test_replacing_inputs_forgets_what_is_stored_of_this_benchmark_only(session, echo):
+    for kind in ("storage", "nosql"):
+        for benchmark in ("echo", "another"):
+            session.cache.merge_data(kind, "double", session.account, benchmark, {"made": True})
+    run(session, echo, replace_inputs=True)
+    for kind in ("storage", "nosql"):
+        assert session.cache.all_data(kind, "double", session.account) == {"another": {"made": True}}
+
+
+def test_a_session_that_measures_keeps_others_from_changing_its_function(open_session, echo, world):
+    """The other one, with more memory, waits until the load is over, and says for whom."""
+    changed, told = [], Watching()
+    deployed_before_the_end = []
+
+    def change():
+        session = open_session(observers=[told])
+        run(session, echo, memory_mb=256)
+        changed.append(world.count("deploy"))
+
+    other = threading.Thread(target=change)
+
+    class Starting:
+        @hookimpl
+        def sebs_event(self, event):
+            if isinstance(event, sebs.StageStarted) and event.stage == "load":
+                other.start()
+                while not any(isinstance(event, sebs.Notice) for event in told.events):
+                    time.sleep(0.01)
+            if isinstance(event, sebs.RunFinished):
+                deployed_before_the_end.append(world.count("deploy"))
+
+    result = run(open_session(observers=[Starting()]), echo, memory_mb=128)
+    other.join(10)
+    assert (deployed_before_the_end, changed) == ([1], [2])
+    assert result.manifest.function.config.memory_mb == 128
+    (waited,) = [event.text for event in told.events if isinstance(event, sebs.Notice)]
+    assert waited.startswith(f"waiting for process {os.getpid()} on ")
+    assert "measuring sebs-" in waited

@@ -1,9 +1,12 @@
 """Packages: built once, rebuilt when an input changed and told why, published once."""
 
 import pytest
+from double_platform import FakeEntryPoint, plugin_of
 from watching import Watching
 
 import sebs_core as sebs
+from sebs_core import hookimpl
+from sebs_core.plugins import Plugins
 
 
 def builds(tmp_path):
@@ -72,3 +75,115 @@ def test_unpinned_requirements_are_warned_of_when_they_are_resolved(package_inde
     assert len(notices) == 1
     assert notices[0].warning
     assert "markupsafe without a version" in notices[0].text
+
+
+# --- why ------------------------------------------------------------------------------------------------------------------
+
+
+def reasons(observer):
+    return [event.reason for event in observer.finished("package") if not event.reused]
+
+
+def test_the_input_that_changed_is_named(watched, echo, world):
+    session, observer = watched
+    session.package(echo)
+    (echo / "python" / "templates").mkdir()
+    (echo / "python" / "templates" / "page.html").write_text("x")
+    added = session.package(echo)
+    (echo / "python" / "function.py").write_text("def handler(event): return 2")
+    (echo / "python" / "templates" / "page.html").unlink()
+    assert added.why_rebuilt == "function/templates/page.html added"
+    assert session.package(echo).why_rebuilt == "function/function.py changed, function/templates/page.html removed"
+    assert reasons(observer) == [
+        "it was not built yet",
+        "function/templates/page.html added",
+        "function/function.py changed, function/templates/page.html removed",
+    ]
+
+
+def test_of_many_changes_the_first_few_are_named_and_the_others_counted(watched, echo):
+    session, observer = watched
+    session.package(echo)
+    for number in range(9):
+        (echo / "python" / f"data-{number}").write_text("x")
+    session.package(echo)
+    assert reasons(observer)[-1].count(" added") == 5
+    assert reasons(observer)[-1].endswith(", and 4 more")
+
+
+def test_what_is_built_again_because_its_files_vanished_says_so(watched, echo):
+    session, observer = watched
+    session.package(echo).path.unlink()
+    session.package(echo)
+    assert reasons(observer)[-1] == "its files are not in the cache any more"
+
+
+def test_going_back_to_what_was_built_before_builds_nothing(watched, echo):
+    session, observer = watched
+    code = echo / "python" / "function.py"
+    before = code.read_text()
+    first = session.package(echo)
+    code.write_text("def handler(event): return 2")
+    session.package(echo)
+    code.write_text(before)
+    assert session.package(echo) == first
+    assert len(reasons(observer)) == 2
+
+
+# --- publishing -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def publishing(world, open_session):
+    """Sessions on a double that publishes packages; ``publishing.count`` says how often."""
+    module = plugin_of(world)
+    (offered,) = module.sebs_platforms()
+
+    class Publishing:
+        count = 0
+
+        def __call__(self, **more):
+            return open_session(plugins=Plugins([FakeEntryPoint("double", module)]), **more)
+
+    counter = Publishing()
+
+    def create(settings, context):
+        made = offered.create(settings, context)
+
+        def sebs_publish(package):
+            counter.count += 1
+            return package.model_copy(update={"uri": f"registry/{settings.flavour}/{package.digest}", "image_id": "i-1"})
+
+        made.sebs_publish = hookimpl(sebs_publish)
+        made.sebs_account = hookimpl(lambda: settings.flavour)
+        return made
+
+    module.sebs_platforms = hookimpl(lambda: [sebs.PlatformInfo(**{**vars(offered), "create": create})])
+    return counter
+
+
+def test_a_package_is_published_once_per_account(publishing, echo):
+    uris = [publishing(flavour=flavour).package(echo).uri for flavour in ("one", "one", "two", "one")]
+    assert publishing.count == 2
+    assert uris[0] == uris[1] == uris[3] != uris[2]
+
+
+def test_what_was_published_is_published_again_after_a_clean_up_and_not_built_again(publishing, echo, world):
+    observer = Watching()
+    session = publishing(observers=[observer])
+    session.package(echo)
+    world.extra_resources = [sebs.Resource(kind="image", name="i", platform="double")]
+    session.cleanup(dry_run=True)
+    session.package(echo)
+    assert publishing.count == 1
+    session.cleanup()
+    assert session.package(echo).image_id == "i-1"
+    assert publishing.count == 2
+    assert len(reasons(observer)) == 1
+
+
+def test_a_rebuild_publishes_again(publishing, echo):
+    session = publishing()
+    session.package(echo)
+    session.package(echo, rebuild=True)
+    assert publishing.count == 2

@@ -58,7 +58,7 @@ class Functions:
         with session.stage("deploy", name) as note:
             hash_key = session.state.key() if secrets and session.lasting else self._own_key
             wanted = Wanted(package, config, keyed_hash(hash_key, name, secrets), rebuild)
-            with self._shared(name, f"looking at {name}"):
+            with self._shared(name):
                 function, why = self._known(wanted)
             if function is None or why:
                 with self._alone(name, f"deploying {name}"):
@@ -89,7 +89,7 @@ class Functions:
         if known is not None:
             return known
         name = function.name
-        with self._shared(name, f"looking at {name}"), self._alone(name, f"making a trigger of {name}", lock="trigger"):
+        with self._shared(name), self._alone(name, f"making a trigger of {name}", lock="trigger"):
             known = self._kept_trigger(function, kind)
             if known is not None:
                 return known
@@ -167,7 +167,7 @@ class Functions:
             return contextlib.nullcontext()
         return session.state.locks.held(f"{lock} {session.platform} {session.account} {name}", doing, session.tell)
 
-    def _shared(self, name: str, doing: str) -> contextlib.AbstractContextManager[None]:
+    def _shared(self, name: str, doing: str = "") -> contextlib.AbstractContextManager[None]:
         session = self._session
         if not session.lasting:
             return contextlib.nullcontext()

@@ -41,7 +41,7 @@ class Locks:
         return self._holding(name, fcntl.LOCK_EX, doing, waiting)
 
     def shared(self, name: str, doing: str, waiting: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Hold a lock together with others who share it."""
+        """Hold a lock together with others who share it; without `doing`, for a moment, untold."""
         return self._holding(name, fcntl.LOCK_SH, doing, waiting)
 
     @contextmanager
@@ -49,9 +49,10 @@ class Locks:
         path = self._path(name)
         descriptor = self._lock(path, kind, waiting)
         try:
-            told = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "doing": doing}).encode()
-            with contextlib.suppress(OSError):  # a full disk: then whoever waits is told less
-                os.pwrite(descriptor, told.ljust(LONGEST_TOLD), 0)
+            if doing:
+                told = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "doing": doing}).encode()
+                with contextlib.suppress(OSError):  # a full disk: then whoever waits is told less
+                    os.pwrite(descriptor, told.ljust(LONGEST_TOLD), 0)
             yield
         finally:
             _release(path, descriptor)

@@ -36,10 +36,11 @@ def files_of(folder: Path, ignored: Sequence[str] = ()) -> list[tuple[str, Path]
     is_ignored = re.compile("|".join(map(fnmatch.translate, ignored)) or NOTHING).match
     found, todo = [], [""]
     for inner in todo:  # which grows on the way
-        for entry in _entries(folder / inner):
+        here = folder / inner
+        for entry in _entries(here):
             if is_ignored(entry.name):
                 continue
-            name, path = inner + entry.name, Path(entry.path)
+            name, path = inner + entry.name, here / entry.name
             if not name.isascii():
                 _check_name(name, folder)
             if entry.is_symlink():
@@ -65,7 +66,7 @@ def _check_name(name: str, folder: Path) -> None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise PackagingError(f"the name of {ascii(name)} in {folder} is not UTF-8: rename it") from None
+        raise PackagingError(f"the name of {name!a} in {folder} is not UTF-8: rename it") from None
 
 
 def _check_link(path: Path, folder: Path) -> None:

@@ -25,10 +25,10 @@ RACY_NS = 2_000_000_000
 
 
 class FileIndex:
-    """Name → digest (`marked_digest`) of the files of a folder; hashes those of which size, times or inode are not what they were.
+    """Name → digest (`marked_digest`) of the files of a folder; hashes those whose size, times or inode are new.
 
     It never takes a changed file for the one before. As git does it, what is hashed within `RACY_NS` of the file's last
-    change is not remembered, and neither are files with a time in the future (their clock cannot be trusted).
+    change is not remembered, and neither is a file with a time in the future, by whose clock nothing can be told.
     """
 
     def __init__(self, database: Database) -> None:
