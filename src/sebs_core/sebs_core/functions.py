@@ -58,14 +58,15 @@ class Functions:
         with session.stage("deploy", name) as note:
             hash_key = session.state.key() if secrets and session.lasting else self._own_key
             wanted = Wanted(package, config, keyed_hash(hash_key, name, secrets), rebuild)
+            note.reused = True
             with self._shared(name):
-                function, why = self._known(wanted)
-            if function is None or why:
+                function, note.reason = self._known(wanted)
+            if function is None or note.reason:
                 with self._alone(name, f"deploying {name}"):
-                    function, why = self._known(wanted)
-                    if function is None or why:
+                    function, note.reason = self._known(wanted)
+                    if function is None or note.reason:
+                        note.reused = False
                         function = self._deploy(wanted, function, secrets)
-            note.reused, note.reason = not why, why
         session.generations[name] = function.generation
         return function
 
@@ -117,6 +118,8 @@ class Functions:
         """The function as it is on the platform, if it is known and there; and why it must be deployed (again), if it must."""
         name = wanted.config.function_name
         known = self._get(name)
+        if known is None and not self._session.lasting:
+            return None, ""  # as in every session
         if known is None:
             ignored = "functions" in self._session.cache.ignore
             return None, "cached functions are ignored" if ignored else "it is not known to be deployed"
