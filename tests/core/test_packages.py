@@ -130,6 +130,22 @@ def test_going_back_to_what_was_built_before_builds_nothing(watched, echo):
     assert len(reasons(observer)) == 2
 
 
+def test_a_file_that_changes_while_the_package_is_built_is_an_error_not_a_mixture(watched, echo, monkeypatch):
+    session, _ = watched
+    from sebs_core import packaging
+
+    stage = packaging.stage
+
+    def slowly(sources, folder):
+        (echo / "python" / "function.py").write_text("def handler(event): return 'changed meanwhile'")
+        return stage(sources, folder)
+
+    monkeypatch.setattr(packaging, "stage", slowly)
+    with pytest.raises(sebs.PackagingError, match="function/function.py changed while the package of echo was built"):
+        session.package(echo)
+    assert session.cache.packages("double") == []
+
+
 # --- publishing -----------------------------------------------------------------------------------------------------------
 
 

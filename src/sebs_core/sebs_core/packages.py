@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sebs_core.errors import PackagingError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -56,6 +58,9 @@ class Packages:
         if loose:
             session.notice(f"{benchmark.name} requires {', '.join(loose)} without a version: a later build may differ")
         dependencies = stage(sources, place / "code")
+        if sources.inputs() != inputs:
+            changed = sources.inputs().difference(inputs)
+            raise PackagingError(f"{changed} while the package of {benchmark.name} was built: package it again")
         built: Package = session.stages.call("sebs_package", benchmark=benchmark, config=sources.config, folder=place / "code")
         told = {"inputs": inputs.digest, "why_rebuilt": why, "dependencies": dependencies, "entry_point": runtime.entry_point}
         return self._cache.keep_package(session.platform, built.model_copy(update=told), inputs)
