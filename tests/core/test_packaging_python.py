@@ -5,7 +5,7 @@ from double_platform import HANDLER
 from example_records import CONFIG
 
 from sebs_core.benchmark import Benchmark
-from sebs_core.errors import PackagingError
+from sebs_core.errors import ConfigError, PackagingError
 from sebs_core.models import Runtime
 from sebs_core.packaging import Sources, stage
 from sebs_core.packaging.archive import files_of, folder_digest
@@ -158,3 +158,10 @@ def test_a_constraint_against_a_requirement_is_told_with_both(package_index, pla
 def test_a_line_that_is_no_constraint_is_told_without_a_network(place):
     with pytest.raises(PackagingError, match=r"in requirements\.txt and constraints\.txt\. uv said: .*constraints\.txt"):
         install(place, ["markupsafe==3.0.3"], ["this is !! no constraint"], for_target(X86), CONFIG)
+
+
+def test_requirements_that_are_no_text_are_refused_by_name(tmp_path, write_benchmark, session):
+    folder = write_benchmark()
+    (folder / "python" / "requirements.txt").write_bytes(b"caf\xe9==1\n")
+    with pytest.raises(ConfigError, match=r"requirements\.txt is not UTF-8 text"):
+        session.package(folder)

@@ -413,16 +413,17 @@ class Cache:
     def _sweep(self, removed: int) -> Sweep:
         """Remove the folders of packages without a record, and of builds that died."""
         freed, used = 0, []
-        for folder in _folders(self.folder / "packages"):
-            with self._locks.if_free(f"package {folder.name}") as free:
-                # Under the lock: who builds the same again holds it from before the record is written.
-                if free and not self._is_recorded(folder.name):
-                    freed += self._remove(folder)
-                elif not free:
-                    used.append(folder.name)
-        for folder in _folders(self.folder / "building"):
-            with self._locks.if_free(folder.name) as free:
-                freed += self._remove(folder) if free else 0
+        with self._locks.held("sweep", "removing packages", self._tell):
+            for folder in _folders(self.folder / "packages"):
+                with self._locks.if_free(f"package {folder.name}") as free:
+                    # Under the lock: who builds the same again holds it from before the record is written.
+                    if free and not self._is_recorded(folder.name):
+                        freed += self._remove(folder)
+                    elif not free:
+                        used.append(folder.name)
+            for folder in _folders(self.folder / "building"):
+                with self._locks.if_free(folder.name) as free:
+                    freed += self._remove(folder) if free else 0
         return Sweep(removed, freed, tuple(used))
 
     def _is_recorded(self, digest: str) -> bool:
@@ -434,10 +435,9 @@ class Cache:
         size = _size(folder)
         with self._writing():
             # At once out of sight: nobody may meet half a package.
-            out_of_sight = self.folder / "building" / f"removed-{folder.name}"
-            out_of_sight.parent.mkdir(exist_ok=True)
-            if folder != out_of_sight:
-                folder.rename(out_of_sight)
+            (self.folder / "building").mkdir(exist_ok=True)
+            out_of_sight = Path(tempfile.mkdtemp(prefix="removed-", dir=self.folder / "building"))
+            folder.rename(out_of_sight)
             shutil.rmtree(out_of_sight)
         return size
 
@@ -457,7 +457,12 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
+    size = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # another process removes it
+                size += Path(folder, name).stat().st_size
+    return size
 
 
 def _sync(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -23,18 +24,20 @@ class Confidential:
 
     def __init__(self) -> None:
         self._values: dict[str, str] = {}
+        """Each as it is, and as the two kinds of JSON have it."""
 
     def add(self, what: str, value: str) -> None:
         """Know a secret; `what` says what it is, in messages."""
         if len(value) >= SHORTEST:
-            self._values[value] = what
+            self._values |= dict.fromkeys((value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]), what)
 
     def refuse(self, text: str, where: str) -> None:
         """Raise `PluginError` when a JSON text that is about to be stored holds a secret."""
         for value, what in self._values.items():
-            if value in text or json.dumps(value)[1:-1] in text:
+            if value in text:
+                told = functools.reduce(lambda told, hidden: told.replace(hidden, "***"), self._values, where)
                 raise PluginError(
-                    f"{where} would hold {what}, and records are stored and published. The plugin must keep secrets out of "
+                    f"{told} would hold {what}, and records are stored and published. The plugin must keep secrets out of "
                     "what it returns and records."
                 )
 

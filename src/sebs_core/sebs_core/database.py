@@ -7,6 +7,7 @@ fork carries none along. The schema's version is SQLite's ``user_version``; olde
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
@@ -53,13 +54,17 @@ class Database:
                 if self._version(connection) != len(self._migrations):
                     self._migrate(connection)
                 connection.execute("BEGIN IMMEDIATE")
+                connection.execute("SELECT 1 FROM sqlite_master")  # learns of a migration by another since we connected
                 yield connection
                 connection.execute("COMMIT")  # without it, closing takes everything back
 
     def copy_to(self, path: Path) -> None:
-        """Write a consistent copy, also from a folder that cannot be written."""
-        with self._explained(), self.reading() as source, closing(sqlite3.connect(path)) as target:
-            source.backup(target)
+        """Write a consistent copy, also from a folder that cannot be written; nothing when there is nothing."""
+        with self._explained():
+            if self._has_content():
+                with closing(self._connect("rw")) as source, closing(sqlite3.connect(path)) as target:
+                    self._version(source)  # an older one is migrated when the copy is opened
+                    source.backup(target)
 
     def _has_content(self) -> bool:
         try:
@@ -68,7 +73,7 @@ class Database:
             return False
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        address = f"file:{quote(str(self.path))}?mode={mode}"
+        address = f"file://{quote(os.fsencode(self.path.absolute()))}?mode={mode}"
         connection = sqlite3.connect(address, uri=True, isolation_level=None, timeout=PATIENCE_S, check_same_thread=False)
         try:
             connection.execute("PRAGMA synchronous=FULL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -81,14 +82,14 @@ class Inventory:
     def _remove(self, resource: Resource) -> Removal:
         session = self._session
         session.interrupts.check()
+        ledger = session.ledger if session.lasting else None
         with session.functions.changing(resource):
             self._forget(resource)
             try:
-                removed = bool(session.stages.call("sebs_remove", resource=resource))
+                with ledger.removal(resource.kind, resource.name) if ledger else contextlib.nullcontext():
+                    removed = bool(session.stages.call("sebs_remove", resource=resource))
             except Exception as error:  # an SDK may raise anything: the rest must go all the same
                 return Removal(resource, removed=False, error=str(error) if isinstance(error, SebsError) else repr(error))
-            if session.lasting:
-                session.ledger.gone(resource.kind, resource.name)
         return Removal(resource, removed)
 
     def _forget(self, resource: Resource) -> None:

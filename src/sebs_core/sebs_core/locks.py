@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Locks"]
 
-LONGEST_TOLD = 500
+LONGEST_TOLD = 4096
 
 
 class Locks:
@@ -50,9 +50,9 @@ class Locks:
         descriptor = self._lock(path, kind, waiting)
         try:
             if doing:
-                told = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "doing": doing}).encode()
+                told = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "doing": doing}) + "\n"
                 with contextlib.suppress(OSError):  # a full disk: then whoever waits is told less
-                    os.pwrite(descriptor, told.ljust(LONGEST_TOLD), 0)
+                    os.pwrite(descriptor, told.encode(), 0)
             yield
         finally:
             _release(path, descriptor)
@@ -76,10 +76,7 @@ class Locks:
             self.folder.mkdir(parents=True, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise CacheError(
-                f"the lock {path} cannot be made: {error.strerror}. Mend the folder's permissions or free some space, or "
-                "choose another folder (SEBS_CACHE_DIR, SEBS_STATE_DIR)."
-            ) from error
+            raise _unusable(path, error) from error
 
     def _lock(self, path: Path, kind: int, waiting: Callable[[str], None]) -> int:
         told = False
@@ -96,6 +93,9 @@ class Locks:
                 # Who held it before removed the file: then this lock is of no file, and another may hold the new one's.
                 if _is_at(descriptor, path):
                     return descriptor
+            except OSError as error:
+                os.close(descriptor)
+                raise _unusable(path, error) from error
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -106,8 +106,16 @@ def _release(path: Path, descriptor: int) -> None:
     try:
         if _alone(descriptor) and _is_at(descriptor, path):
             path.unlink(missing_ok=True)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough: a process forked meanwhile has it open too
     finally:
         os.close(descriptor)
+
+
+def _unusable(path: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"the lock {path} cannot be made: {error.strerror}. Mend the folder's permissions or free some space, or choose "
+        "another folder (SEBS_CACHE_DIR, SEBS_STATE_DIR)."
+    )
 
 
 def _alone(descriptor: int) -> bool:
@@ -125,7 +133,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _holder(descriptor: int) -> str:
     try:
-        told = json.loads(os.pread(descriptor, 4 * LONGEST_TOLD, 0))
+        told = json.loads(os.pread(descriptor, LONGEST_TOLD, 0).partition(b"\n")[0])
         return f"waiting for process {told['pid']} on {told['host']}, which is {told['doing']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "waiting for another process of sebs"

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from sebs_core.confidential import Confidential
 from sebs_core.database import Database
-from sebs_core.errors import CacheError
+from sebs_core.errors import CacheError, PluginError
 from sebs_core.keypath import value_at, with_value, without
 from sebs_core.locks import Locks
 from sebs_core.models import Resource
@@ -55,7 +55,7 @@ LINE = "record, status, intended_ns, changed_ns"
 ONE = "platform=? AND account=? AND kind=? AND name=?"
 GONE_KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
 
-Status = Literal["intended", "exists", "gone"]
+Status = Literal["intended", "exists", "removing", "gone"]
 
 
 def default_state_folder() -> Path:
@@ -112,8 +112,11 @@ class State:
             yield connection
 
     def text(self, values: Any, where: str) -> str:
-        """As JSON; `PluginError` when it holds a secret."""
-        text = json.dumps(values, sort_keys=True)
+        """As JSON; `PluginError` when it is none, or holds a secret."""
+        try:
+            text = json.dumps(values, sort_keys=True, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"{where} cannot be written as JSON: {error}. The plugin must record plain values.") from None
         self._confidential.refuse(text, where)
         return text
 
@@ -179,7 +182,8 @@ class Ledger:
 
         What exists already stays so while the block changes it.
         """
-        self._write(kind, name, "intended", {"resources_id": resources_id, "depends_on": list(depends_on)})
+        uses = {"depends_on": list(depends_on)} if depends_on else {}
+        self._write(kind, name, "intended", {"resources_id": resources_id, **uses})
         yield Making(self, kind, name)
         self._write(kind, name, "exists", {})
 
@@ -187,21 +191,38 @@ class Ledger:
         """Add facts to a line, whatever its status."""
         self._write(kind, name, None, facts)
 
+    @contextmanager
+    def removal(self, kind: str, name: str) -> Iterator[None]:
+        """Remove something: from now on it is not found, and after the block it is gone.
+
+        After an exception, or a crash, it may be there or not. Whoever makes it anew meanwhile is right: it is not gone then.
+        """
+        if self.line(kind, name) is None:
+            yield
+            return
+        self._write(kind, name, "removing", {})
+        yield
+        self._write(kind, name, "gone", {}, only_if="removing")
+
     def gone(self, kind: str, name: str) -> None:
         """Note that something was removed; nothing is noted of what was never known."""
         if self.line(kind, name) is not None:
             self._write(kind, name, "gone", {})
 
-    def _write(self, kind: str, name: str, status: Status | None, facts: dict[str, Any]) -> None:
+    def _write(
+        self, kind: str, name: str, status: Status | None, facts: dict[str, Any], *, only_if: Status | None = None
+    ) -> None:
         now = time.time_ns()
         key = (self.platform, self.account, kind, name)
         with self.state.writing() as connection:
             row = self._row(connection, kind, name)
+            if only_if is not None and (row is None or row[1] != only_if):
+                return
             known = {} if row is None or (status == "intended" and row[1] == "gone") else json.loads(row[0])
             before: Status = "intended" if row is None else row[1]
             if status is None or (status == "intended" and before == "exists"):
                 status = before
-            record = {**known, "kind": kind, "name": name, "platform": self.platform, **facts}
+            record = {**known, **facts, "kind": kind, "name": name, "platform": self.platform}
             text = self.state.text(record, f"the line {kind}/{name} of the ledger")
             intended = row[2] if known and row else now
             connection.execute(

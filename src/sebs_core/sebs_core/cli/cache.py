@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sebs_core.cache import Cache, Sweep, default_cache_folder
-from sebs_core.cli.options import json_option, option, verbose_option
+from sebs_core.cli.options import config_option, json_option, option, verbose_option
 from sebs_core.cli.output import print_json, print_table
 from sebs_core.errors import ConfigError
 
@@ -31,6 +31,7 @@ def group() -> None:
 @option("--platform", help="Only of this platform.")
 @cache_option
 @json_option
+@config_option
 @verbose_option
 def list_entries(platform: str | None, cache_dir: Path | None, as_json: bool) -> None:
     """All records, with their sizes on disk."""
@@ -51,6 +52,7 @@ def list_entries(platform: str | None, cache_dir: Path | None, as_json: bool) ->
 @group.command()
 @click.argument("key")
 @cache_option
+@config_option
 @verbose_option
 def show(key: str, cache_dir: Path | None) -> None:
     """The record of KEY, or of the only one that begins with KEY, as JSON."""
@@ -68,6 +70,7 @@ def show(key: str, cache_dir: Path | None) -> None:
 @option("--platform", help="Only what belongs to this platform.")
 @cache_option
 @json_option
+@config_option
 @verbose_option
 def clear(platform: str | None, cache_dir: Path | None, as_json: bool) -> None:
     """Remove everything. Nothing on a platform is touched; the next session builds and deploys anew."""
@@ -77,6 +80,7 @@ def clear(platform: str | None, cache_dir: Path | None, as_json: bool) -> None:
 @group.command()
 @cache_option
 @json_option
+@config_option
 @verbose_option
 def prune(cache_dir: Path | None, as_json: bool) -> None:
     """Remove what nothing needs: packages that newer builds replaced and no function uses, left-overs of crashes."""

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sebs_core.errors import PackagingError
+from sebs_core.errors import ConfigError, PackagingError
 from sebs_core.offers import Language
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def requirement_texts(code: Path, config: FunctionConfig) -> dict[str, str]:
     for general in ("requirements.txt", "constraints.txt"):
         name = next((name for name in (f"{general}.{config.language_version}", general) if (code / name).is_file()), None)
         if name:
-            texts[name] = (code / name).read_bytes().decode()
+            try:
+                texts[name] = (code / name).read_bytes().decode()
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"{code / name} is not UTF-8 text: {error}") from None
     return texts
 
 
