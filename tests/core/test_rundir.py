@@ -1,5 +1,6 @@
 """The run directory: complete on disk at any moment, and a pure function from there to the result."""
 
+import errno
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from sebs_core.exchange import Exchange, Fields, Response
 from sebs_core.interrupts import Interrupts
 from sebs_core.models import Metrics, Trigger
 from sebs_core.rows import row_of
-from sebs_core.rundir import RowSink, RunDirectory
+from sebs_core.rundir import RowSink, RunDirectory, write_atomically
 
 
 def rows_of(*indices, **fields):
@@ -78,6 +79,52 @@ def test_the_manifest_is_replaced_and_never_half_written(run, monkeypatch):
     monkeypatch.undo()
     assert run.manifest() == a_manifest()
     assert sorted(path.name for path in run.path.iterdir()) == ["bodies", "metrics", "rows", "run.json"]
+
+
+# --- writing --------------------------------------------------------------------------------------------------------------
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def no_space(*_args, **_more):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("fault", ["os.fsync", "pathlib.Path.replace", "tempfile.mkstemp"])
+def test_a_write_that_fails_keeps_the_old_content_and_leaves_nothing_else(tmp_path, monkeypatch, fault):
+    path = tmp_path / "record.json"
+    write_atomically(path, b"old")
+    monkeypatch.setattr(fault, no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old"
+    assert files_in(tmp_path) == ["record.json"]
+
+
+def test_an_interrupted_write_keeps_the_old_content(tmp_path, monkeypatch):
+    path = tmp_path / "record.json"
+    write_atomically(path, b"old")
+
+    def interrupt(_descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert files_in(tmp_path) == ["record.json"]
+
+
+def test_the_content_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (done.append("sync"), fsync(descriptor))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, target: (done.append("rename"), replace(self, target))[1])
+    write_atomically(tmp_path / "x", b"content")
+    assert done == ["sync", "rename"]
 
 
 # --- rows and the result --------------------------------------------------------------------------------------------------

@@ -132,8 +132,8 @@ class Cache:
     @functools.cached_property
     def read_only(self) -> bool:
         """Whether the folder is there and cannot be written."""
-        places = [place for place in (self.folder, self.folder / FILE) if place.exists()]
-        return not all(os.access(place, os.W_OK) for place in places)
+        places = (self.folder, self.folder / FILE)
+        return not all(os.access(place, os.W_OK) for place in places if os.path.exists(place))  # noqa: PTH110 - never raises
 
     @functools.cached_property
     def _home(self) -> Path:
@@ -141,7 +141,11 @@ class Cache:
         if not self.read_only:
             return self.folder
         home = Path(tempfile.mkdtemp(prefix="sebs-cache-"))
-        self._database_in(self.folder).copy_to(home / FILE)
+        try:
+            self._database_in(self.folder).copy_to(home / FILE)
+        except BaseException:
+            shutil.rmtree(home)
+            raise
         return home
 
     @property
@@ -292,10 +296,12 @@ class Cache:
 
     def _use(self, digest: str) -> None:
         """Keep the package's files from being removed until this object is closed."""
-        if digest not in self._in_use and self._home == self.folder:
+        if self._home == self.folder:
             lock = self._locks.shared(f"package {digest}", "using a package", self._tell)
             lock.__enter__()
-            self._in_use[digest] = lock
+            before, self._in_use[digest] = self._in_use.get(digest), lock
+            if before is not None:  # perhaps of a folder that was deleted since
+                before.__exit__(None, None, None)
 
     def _place_of(self, package: Package) -> Path:
         built_now = self._home / package.path
@@ -313,9 +319,10 @@ class Cache:
 
     # --- functions --------------------------------------------------------------------------------------------------------
 
-    def function(self, platform: str, account: str, name: str) -> Function | None:
-        """The function of this name as it was deployed last, or None."""
-        return None if "functions" in self.ignore else self._get(Function, "function", platform, account, name)
+    def function(self, platform: str, account: str, name: str, *, anyway: bool = False) -> Function | None:
+        """The function of this name as it was deployed last, or None; `anyway`: also when functions are ignored."""
+        ignored = "functions" in self.ignore and not anyway
+        return None if ignored else self._get(Function, "function", platform, account, name)
 
     def functions(self, platform: str, account: str | None = None, benchmark: str | None = None) -> list[Function]:
         """The functions of a platform, of one account or benchmark if given."""
@@ -385,12 +392,13 @@ class Cache:
     def prune(self) -> Sweep:
         """Remove what nothing needs: packages that a newer build replaced and no function uses, left-overs of crashes."""
         self._refuse_read_only()
+        packages = self.entries(kind="package")  # first: what is built from now on is not looked at
         newest = {(entry.platform, inputs.digest) for entry in self.entries(kind="inputs")
                   if (inputs := self._decoded(Inputs, entry.record, entry.key))}  # fmt: skip
         deployed = {function.package_digest for entry in self.entries(kind="function")
                     if (function := self._decoded(Function, entry.record, entry.key))}  # fmt: skip
         removed = 0
-        for entry in self.entries(kind="package"):
+        for entry in packages:
             package = self._decoded(Package, entry.record, entry.key)
             needed = package and ((entry.platform, entry.name) in newest or package.digest in deployed)
             if needed and package and self._place_of(package).exists():
@@ -400,7 +408,7 @@ class Cache:
                 removed += connection.execute(f"DELETE FROM entry WHERE {where}", (entry.platform, entry.name)).rowcount  # noqa: S608
         with self.database.writing() as connection:
             for (folder,) in connection.execute("SELECT DISTINCT folder FROM file").fetchall():
-                if not Path(folder).is_dir():
+                if not os.path.isdir(folder):  # noqa: PTH112 - one that we may not look at is no error
                     connection.execute("DELETE FROM file WHERE folder=?", (folder,))
         return self._sweep(removed)
 
@@ -423,7 +431,7 @@ class Cache:
                         used.append(folder.name)
             for folder in _folders(self.folder / "building"):
                 with self._locks.if_free(folder.name) as free:
-                    freed += self._remove(folder) if free else 0
+                    freed += self._remove(folder) if free and folder.is_dir() else 0  # or the build has ended
         return Sweep(removed, freed, tuple(used))
 
     def _is_recorded(self, digest: str) -> bool:

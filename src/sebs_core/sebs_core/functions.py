@@ -38,6 +38,8 @@ class Functions:
         self._own: dict[str, Function] = {}
         """Of a platform that takes all with it when the session ends."""
         self._own_key = random_secrets.token_bytes(32)
+        self._made: set[str] = set()
+        """What this session deployed: it knows that also where cached functions are ignored."""
 
     def default_name(self, package: Package) -> str:
         """Made of resources id, benchmark and variants, so that neither two users nor two variants meet."""
@@ -94,10 +96,13 @@ class Functions:
             known = self._kept_trigger(function, kind)
             if known is not None:
                 return known
-            made: Trigger = self._session.stages.call("sebs_create_trigger", function=function, kind=kind, asynchronous=False)
-            kept = self._get(name)
-            if kept is not None and _same(kept, function):
-                self._keep(kept.model_copy(update={"triggers": (*kept.triggers, made)}))
+            with self._session.inventory.making(f"making a trigger of {name}"):
+                made: Trigger = self._session.stages.call(
+                    "sebs_create_trigger", function=function, kind=kind, asynchronous=False
+                )
+                kept = self._get(name)
+                if kept is not None and _same(kept, function):
+                    self._keep(kept.model_copy(update={"triggers": (*kept.triggers, made)}))
         return made
 
     def forget(self, name: str) -> None:
@@ -133,6 +138,7 @@ class Functions:
         session, config = self._session, wanted.config
         with contextlib.ExitStack() as stack:
             if session.lasting:
+                stack.enter_context(session.inventory.making(f"deploying {config.function_name}"))
                 stack.enter_context(session.context.resource("function", config.function_name))
             self.forget(config.function_name)
             function: Function = session.stages.call(
@@ -145,13 +151,14 @@ class Functions:
             )
             function = function.model_copy(update={"secrets_hash": wanted.secrets_hash})
             self._keep(function)
+            self._made.add(function.name)
         return function
 
     def _get(self, name: str) -> Function | None:
         session = self._session
         if not session.lasting:
             return self._own.get(name)
-        return session.cache.function(session.platform, session.account, name)
+        return session.cache.function(session.platform, session.account, name, anyway=name in self._made)
 
     def _keep(self, function: Function) -> None:
         if self._session.lasting:

@@ -72,6 +72,19 @@ class Inventory:
         resources = [holding.resource for holding in self.holdings()]
         return self._remove_all({r.key: r for r in resources if not kinds or r.kind in kinds}, dry_run=dry_run)
 
+    def making(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        """Let nobody remove anything in this account while something is made: what is made may need it."""
+        session = self._session
+        return session.state.locks.shared(self._lock, doing, session.tell) if session.lasting else contextlib.nullcontext()
+
+    def _removing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        session = self._session
+        return session.state.locks.held(self._lock, doing, session.tell) if session.lasting else contextlib.nullcontext()
+
+    @property
+    def _lock(self) -> str:
+        return f"account {self._session.platform} {self._session.account}"
+
     def _remove_all(self, resources: Mapping[str, Resource], *, dry_run: bool) -> list[Removal]:
         ordered = _in_order(resources.values(), self._session.platform)
         if dry_run:
@@ -83,7 +96,7 @@ class Inventory:
         session = self._session
         session.interrupts.check()
         ledger = session.ledger if session.lasting else None
-        with session.functions.changing(resource):
+        with session.functions.changing(resource), self._removing(f"removing {resource.key}"):
             self._forget(resource)
             try:
                 with ledger.removal(resource.kind, resource.name) if ledger else contextlib.nullcontext():

@@ -19,13 +19,21 @@ __all__ = ["Capabilities", "Extension", "Language", "LanguageSupport", "Platform
 
 @dataclass(frozen=True)
 class LanguageSupport:
-    """One language on one platform. The first of each sequence is the default."""
+    """One language on one platform. The first of each sequence is the default.
+
+    Example: ``LanguageSupport("python", versions=("3.12", "3.11"), system_variants=("package", "container"))``.
+    """
 
     language: str
+    """Name of a `Language` that a plugin offers."""
     versions: Sequence[str]
+    """As in ``--language-version``: ``"3.12"``."""
     language_variant: str = "default"
+    """Another implementation of the language, e.g. ``"pypy"``."""
     system_variants: Sequence[str] = ("package",)
+    """How the platform takes the function: ``"package"``, ``"container"``, …"""
     architectures: Sequence[str] = ("x64",)
+    """``"x64"``, ``"arm64"``."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Capabilities:
 
     languages: Sequence[LanguageSupport]
     triggers: Sequence[str]
+    """Kinds of triggers, the usual one first: ``"http"``, ``"library"``."""
     memory_mb: tuple[int, int]
     """Smallest and largest memory of an instance, in MiB."""
     timeout_s: tuple[float, float]
@@ -41,6 +50,7 @@ class Capabilities:
     cold_start: bool
     """Whether cold starts can be enforced."""
     asynchronous: bool = False
+    """Whether a trigger can take an event and answer before it is dealt with."""
 
     def support(self, language: str, variant: str) -> LanguageSupport | None:
         """The entry for this language and variant, or None."""
@@ -75,11 +85,17 @@ class PlatformInfo:
     """A platform, as its plugin announces it."""
 
     name: str
+    """As in ``--platform``; two plugins that offer one name are an error."""
     summary: str
+    """One sentence for ``sebs platform list``."""
     settings: type[Settings]
+    """What a user may set: a subclass of `Settings`, secrets as ``pydantic.SecretStr``."""
     capabilities: Capabilities
     create: Callable[[Any, Context], object]
-    """``create(settings, context)`` imports the SDK and returns the object whose methods are the stage hooks."""
+    """``create(settings, context)`` imports the SDK and returns the object whose methods are the stage hooks.
+
+    Called once per session, before `sebs_open`. An exception that is no `SebsError` becomes a `PluginError` with its text.
+    """
     error: ClassVar[None] = None
     """A platform that can be listed was loaded; what could not be is an `InstalledPlugin` with its error."""
     doctor: Callable[[Any], Sequence[tuple[str, bool, str]]] | None = None
@@ -91,6 +107,7 @@ class Language:
     """How code in one language becomes a package."""
 
     name: str
+    """As in ``--language``, and as the code's folder in a benchmark is called."""
     code_file: str
     """The file a benchmark must have in its folder for this language, e.g. ``function.py``."""
     requirement_texts: Callable[[Path, FunctionConfig], dict[str, str]]
@@ -110,6 +127,8 @@ class Extension:
     """Something that replaces stages, and acts only when the user chooses it (``connect(…, extensions=[name])``)."""
 
     name: str
+    """As in ``--extension``; two plugins that offer one name are an error."""
     summary: str
+    """One sentence: what it replaces, and why one would want it."""
     create: Callable[[], object]
-    """Makes the object whose ``sebs_*`` methods go before the platform's."""
+    """Makes the object whose ``sebs_*`` methods go before the platform's. Called once per session, without arguments."""

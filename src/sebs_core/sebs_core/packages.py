@@ -70,18 +70,26 @@ class Packages:
         if not session.lasting:
             published: Package = session.stages.call("sebs_publish", package=package)
             return published
-        known = self._cache.published(session.platform, session.account, package)
+        known = self._known(package)
         if known is not None:
             return known
         name = f"publish {session.platform} {session.account} {package.inputs}"
-        with session.state.locks.held(name, f"publishing the package of {package.benchmark}", session.tell):
-            known = self._cache.published(session.platform, session.account, package)
+        doing = f"publishing the package of {package.benchmark}"
+        with session.state.locks.held(name, doing, session.tell):
+            known = self._known(package)
             if known is not None:
                 return known
-            published = session.stages.call("sebs_publish", package=package)
-            if published.uri is not None:
-                self._cache.keep_published(session.platform, session.account, published)
+            with session.inventory.making(doing):
+                published = session.stages.call("sebs_publish", package=package)
+                if published.uri is not None:
+                    published = published.model_copy(update={"resources_id": session.resources_id})
+                    self._cache.keep_published(session.platform, session.account, published)
             return published
+
+    def _known(self, package: Package) -> Package | None:
+        """As it was published under this session's id: what was published under another one is removed with that one."""
+        known = self._cache.published(self._session.platform, self._session.account, package)
+        return known if known is not None and getattr(known, "resources_id", None) == self._session.resources_id else None
 
 
 def variant_of(benchmark: str, config: FunctionConfig) -> str:

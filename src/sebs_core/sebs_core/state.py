@@ -123,6 +123,15 @@ class State:
     def key(self) -> bytes:
         """The key of the hashes of secrets; made on first need, readable by the user alone."""
         path = self.folder / "key"
+        try:
+            return self._key(path)
+        except OSError as error:
+            raise CacheError(
+                f"the key {path} cannot be read or made: {error.strerror}. Mend its permissions or free some space, or choose "
+                "another folder (SEBS_STATE_DIR)."
+            ) from error
+
+    def _key(self, path: Path) -> bytes:
         with contextlib.suppress(FileNotFoundError):
             return path.read_bytes()
         self._make_folder()
@@ -223,7 +232,10 @@ class Ledger:
             if status is None or (status == "intended" and before == "exists"):
                 status = before
             record = {**known, **facts, "kind": kind, "name": name, "platform": self.platform}
-            text = self.state.text(record, f"the line {kind}/{name} of the ledger")
+            where = f"the line {kind}/{name} of the ledger"
+            text = self.state.text(record, where)
+            if facts:  # now the plugin is there to be blamed; later nobody could clean up
+                _check(text, where)
             intended = row[2] if known and row else now
             connection.execute(
                 "INSERT OR REPLACE INTO resource VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*key, status, text, intended, now)
@@ -283,6 +295,15 @@ class Ledger:
         with self.state.writing() as connection:
             key = (self.platform, self.account, prefix)
             connection.execute("INSERT OR REPLACE INTO identity VALUES (?, ?, ?, ?)", (*key, resources_id))
+
+
+def _check(text: str, where: str) -> None:
+    try:
+        Resource.model_validate_json(text)
+    except ValidationError as error:
+        told = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in told["loc"])
+        raise PluginError(f"{where} could not be read again: {place}: {told['msg']}. The plugin must mend this.") from None
 
 
 class Making:
