@@ -67,7 +67,8 @@ PACKAGES = instances(
     benchmark=TEXT, workload_version=TEXT, digest=TEXT, inputs=TEXT, kind=st.sampled_from(["folder", "zip", "container"]),
     path=PATHS, size_bytes=st.integers(0, 2**50), language=TEXT, language_version=TEXT, language_variant=TEXT,
     system_variant=TEXT, architecture=TEXT, memory_mb=st.integers(1), timeout_s=st.floats(0, 10**6), entry_point=TEXT,
-    dependencies=st.dictionaries(TEXT, TEXT, max_size=3), uri=st.none() | TEXT, created=UTC_TIMES,
+    dependencies=st.dictionaries(TEXT, TEXT, max_size=3), uri=st.none() | TEXT,
+    image_id=st.none() | TEXT, why_rebuilt=TEXT, created=UTC_TIMES,
 )  # fmt: skip
 TRIGGERS = st.one_of(
     instances(Trigger, kind=TEXT, url=st.none() | TEXT, asynchronous=st.booleans()),
@@ -78,6 +79,7 @@ FUNCTION_FIELDS = {
     "triggers": st.lists(TRIGGERS, max_size=2).map(tuple), "generation": st.none() | TEXT,
     "provider_time_kind": st.sampled_from([None, "runtime", "host", "frontend", "sandbox"]),
     "memory_kind": st.sampled_from([None, "instance_peak", "call_peak"]),
+    "secrets_hash": st.none() | TEXT,
     "limits_enforced": st.dictionaries(TEXT, st.booleans(), max_size=2),
 }  # fmt: skip
 FUNCTIONS = st.one_of(
@@ -85,7 +87,9 @@ FUNCTIONS = st.one_of(
     instances(RoundFunction, tag=st.just("round-star"), arn=TEXT, **FUNCTION_FIELDS),
     instances(SuperRoundFunction, tag=st.just("round-super-star"), arn=TEXT, shine=st.integers(-9, 9), **FUNCTION_FIELDS),
 )
-RESOURCES = instances(Resource, kind=TEXT, name=TEXT, platform=TEXT, depends_on=st.lists(TEXT, max_size=2).map(tuple))
+RESOURCES = instances(
+    Resource, kind=TEXT, name=TEXT, platform=TEXT, resources_id=TEXT, depends_on=st.lists(TEXT, max_size=2).map(tuple)
+)
 METRICS = instances(
     Metrics,
     values=st.dictionaries(TEXT, st.dictionaries(TEXT, SCALARS, max_size=3), max_size=3),
@@ -103,6 +107,8 @@ REPORTS = instances(
     models.EngineReport, engine=TEXT, sent=st.integers(0), started_ns=st.integers(), ended_ns=st.integers(),
     interrupted=st.booleans(),
 )  # fmt: skip
+INPUTS = instances(models.Inputs, parts=st.dictionaries(TEXT, TEXT, max_size=4))
+STORED = instances(models.StoredValues, values=st.dictionaries(TEXT, JSON, max_size=3))
 MANIFESTS = instances(
     RunManifest,
     run=TEXT, state=st.sampled_from(["running", "complete", "interrupted", "failed"]), created=UTC_TIMES, platform=TEXT,
@@ -118,7 +124,7 @@ MANIFESTS = instances(
 ROOTS = {
     FunctionConfig: CONFIGS, Runtime: RUNTIMES, Package: PACKAGES, Trigger: TRIGGERS, Function: FUNCTIONS,
     Resource: RESOURCES, Metrics: METRICS, models.Invocation: INVOCATIONS, models.EngineReport: REPORTS,
-    RunManifest: MANIFESTS,
+    RunManifest: MANIFESTS, models.Inputs: INPUTS, models.StoredValues: STORED,
 }  # fmt: skip
 
 
