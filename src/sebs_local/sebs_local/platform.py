@@ -92,6 +92,8 @@ class LocalPlatform:
     ) -> Function:
         """Put the function into the gateway; instances start when they are needed."""
         python = str(self._interpreter(config.language_version))
+        if not package.path.is_dir():
+            raise DeployError(f"the package of {package.benchmark} is not at {package.path} any more: package it again")
         answer = self.gateway.ask(
             "put",
             name=config.function_name,

@@ -17,6 +17,7 @@ import click
 from sebs_core.errors import ConfigError
 
 __all__ = [
+    "assignments",
     "config_option",
     "function_options",
     "identity_options",
@@ -40,7 +41,8 @@ def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
     return click.option(*names, **settings)
 
 
-def _assignments(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+def assignments(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE`` texts as a mapping; for options that are given several times."""
     pairs = {}
     for value in values:
         key, equals, text = value.partition("=")
@@ -120,7 +122,7 @@ settings_option = option(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    callback=_assignments,
+    callback=assignments,
     help="A setting of the platform. Repeatable.",
 )
 config_option = option(
