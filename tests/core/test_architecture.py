@@ -23,10 +23,9 @@ MODULES = {path.relative_to(ROOT).with_suffix("").as_posix().removesuffix("/__in
 FUNCTION_SIDE = {name for name in MODULES if name.startswith("function_side")}
 
 FLOORS = {
-    0: ["errors", "models", "settings", "events", "hookspecs", "exchange", "offers", "keypath",
-        "confidential"],
-    1: ["plugins", "cache", "state", "context", "database", "locks", "benchmark", "packaging", "load", "engine", "storage", "stats", "pricing", "builtin",
-        "machine", "notebook", "interrupts", "rows", "rundir", "summary"],
+    0: ["errors", "models", "settings", "events", "hookspecs", "exchange", "offers", "keypath", "confidential"],
+    1: ["plugins", "cache", "state", "context", "database", "locks", "benchmark", "packaging", "load", "engine", "storage",
+        "stats", "pricing", "builtin", "machine", "notebook", "interrupts", "rows", "rundir", "summary"],
     2: ["session", "result", "run", "packages", "functions", "identity", "inventory"],
     3: ["experiments", "report"],
     4: ["cli", "__main__"],

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from double_platform import FakeEntryPoint, module_of, plugin_of
 
-from sebs_core import Settings, hookimpl
+from sebs_core import DeployError, Settings, hookimpl
 from sebs_core import cli as command_line
 from sebs_core.offers import PlatformInfo
 from sebs_core.plugins import Plugins
@@ -170,7 +170,7 @@ def test_lists_are_readable_too_and_show_what_is_broken(sebs, echo, install, wor
 
 def test_a_platforms_settings_are_listed(sebs):
     (listed,) = sebs("platform", "list", "--json").json()
-    assert set(listed["settings"]) == {"flavour", "workers", "token"}
+    assert set(listed["settings"]) == {"account", "flavour", "workers", "token"}
     assert listed["triggers"] == ["http", "library"]
 
 
@@ -321,7 +321,8 @@ def test_a_payload_that_is_no_json_exits_with_2(invoke, tmp_path):
 @pytest.mark.parametrize("fault", ["deploy", "package", "plugin"])
 def test_what_the_platform_or_machine_cannot_do_exits_with_3(invoke, world, echo, install, fault):
     if fault == "deploy":
-        world.faults.deploy, said = "the quota is used up", "error: the quota is used up"
+        world.fail("deploy", DeployError("the quota is used up"))
+        said = "error: the quota is used up"
     elif fault == "package":
         (echo / "python" / "requirements.txt").write_text("!!\n")
         said = "error: installing !! for Python"
@@ -335,9 +336,7 @@ def test_what_the_platform_or_machine_cannot_do_exits_with_3(invoke, world, echo
 
 
 def test_a_defect_is_one_line_and_the_place_is_shown_when_asked_for(invoke, world, caplog):
-    world.faults.answers = None
-    world.faults.metrics = "error"
-    world.faults.warm_despite_enforcing = "broken"
+    world.fail("enforce_cold_start", TypeError("broken"), times=2)
     done = invoke("--cold")
     assert done.status == 3
     assert "error: a defect in sebs or in a plugin: TypeError" in done.err
@@ -371,11 +370,8 @@ def test_an_interrupt_exits_with_130_and_prints_the_partial_result(invoke, world
     assert "Traceback" not in done.err
 
 
-def test_an_interrupt_before_the_load_exits_with_130_and_prints_nothing(invoke, world, monkeypatch):
-    def interrupt(*_args, **_more):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(type(world), "deploy", interrupt)
+def test_an_interrupt_before_the_load_exits_with_130_and_prints_nothing(invoke, world):
+    world.fail("deploy", KeyboardInterrupt())
     done = invoke("--json")
     assert (done.status, done.out) == (130, "")
 

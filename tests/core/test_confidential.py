@@ -46,7 +46,7 @@ def test_a_secret_is_refused_in_every_form_and_not_told(confidential, secret, fo
         confidential.refuse(TEXTS[form](secret), "the record x of the cache")
     told = str(refused.value)
     assert told.startswith("the record x of the cache would hold the setting password, ")
-    assert "The plugin must keep secrets out of what it returns and records." in told
+    assert "A plugin must keep secrets out of what it returns and records" in told
     assert secret not in told
     assert refused.value.__cause__ is None
 

@@ -24,7 +24,7 @@ def test_a_function_that_did_not_change_is_not_deployed_again(open_session, echo
 
 
 def gone(session, world, echo):
-    world.faults.gone = "somebody removed it in the console"
+    world.fail("refresh", sebs.FunctionGoneError("somebody removed it in the console"), times=2)
     return {}
 
 
@@ -59,15 +59,16 @@ def test_environment_and_secrets_reach_the_function(session, echo, world):
     result = run(session, echo, environment={"SEEN": "plain"})
     assert result.body(0)["result"]["seen"] == "plain"
     result = run(session, echo, secrets={"SEEN": "a secret"})
-    assert result.body(0)["result"]["seen"] == "a secret"
+    assert result.body(0)["result"]["seen"] == "***"
+    function = session.deploy(session.package(echo), secrets={"SEEN": "a secret"})
+    assert session.invoke(function, {}).output["seen"] == "a secret"
 
 
 def test_a_deployment_that_fails_is_told_and_not_remembered(session, echo, world, tmp_path):
-    world.faults.deploy = "the quota is used up"
+    world.fail("deploy", sebs.DeployError("the quota is used up"))
     with pytest.raises(sebs.DeployError, match="the quota is used up"):
         run(session, echo)
     assert session.cache.functions("double") == []
-    world.faults.deploy = ""
     assert run(session, echo).summary().failures == 0
 
 
@@ -113,7 +114,8 @@ def test_other_secrets_are(watched, echo, world, now, reason):
     run(session, echo, secrets={"SEEN": "a long secret"})
     run(session, echo, secrets=now)
     assert observer.finished("deploy")[-1].reason == reason
-    assert world.secrets_seen[-1] == now
+    (function,) = world.functions.values()
+    assert function.environment == now
 
 
 def test_equal_secrets_of_two_functions_and_of_two_users_have_different_hashes(open_session, echo, tmp_path):
@@ -156,27 +158,16 @@ def test_nothing_else_can_be_ignored(open_session):
 
 def test_a_deployment_that_fails_half_way_is_not_taken_for_the_one_before(session, echo, world):
     run(session, echo, memory_mb=128)
-    world.faults.deploy = "the connection broke"
+    world.fail("deploy", sebs.DeployError("the connection broke"))
     with pytest.raises(sebs.DeployError):
         run(session, echo, memory_mb=256)
-    world.faults.deploy = ""
     run(session, echo, memory_mb=128)
     assert world.count("deploy") == 3, "who knows what the second one left there"
 
 
 def test_a_function_of_another_account_is_another_function(world, open_session, echo):
-    module = plugin_of(world)
-    (offered,) = module.sebs_platforms()
-
-    def create(settings, context):
-        made = offered.create(settings, context)
-        made.sebs_account = hookimpl(lambda: settings.flavour)
-        return made
-
-    module.sebs_platforms = hookimpl(lambda: [sebs.PlatformInfo(**{**vars(offered), "create": create})])
-    plugins = Plugins([FakeEntryPoint("double", module)])
-    for flavour in ("one", "two", "one"):
-        run(open_session(plugins=plugins, flavour=flavour), echo, function_name="mine")
+    for account in ("one", "two", "one"):
+        run(open_session(account=account), echo, function_name="mine")
     assert world.count("deploy") == 2
 
 
@@ -218,3 +209,119 @@ def test_a_session_that_measures_keeps_others_from_changing_its_function(open_se
     (waited,) = [event.text for event in told.events if isinstance(event, sebs.Notice)]
     assert waited.startswith(f"waiting for process {os.getpid()} on ")
     assert "measuring sebs-" in waited
+
+
+# --- what another session, or another cache, has done meanwhile -----------------------------------------------------------
+
+
+def test_a_function_that_was_changed_with_another_cache_is_not_believed(open_session, echo, world, tmp_path):
+    def told(cache, value):
+        observer = Watching()
+        session = open_session(cache_dir=tmp_path / cache, observers=[observer])
+        function = session.deploy(session.package(echo), environment={"SEEN": value})
+        return session.invoke(function, {}).output["seen"], observer.finished("deploy")[-1].reason
+
+    assert told("a", "fast")[0] == "fast"
+    assert told("b", "slow")[0] == "slow"
+    assert told("a", "fast") == ("fast", "another session, or one with another cache, has changed it since")
+
+
+def test_a_function_of_another_id_is_neither_reused_nor_changed(open_session, echo, world):
+    alice, bob = open_session(resources_id="alice"), open_session(resources_id="bob")
+    alice.deploy(alice.package(echo), function_name="f")
+    with pytest.raises(sebs.ConfigError, match="the function f belongs to the resources id alice, this session is of bob"):
+        bob.deploy(bob.package(echo), function_name="f", memory_mb=256)
+    assert world.count("deploy") == 1
+    alice.cleanup()
+    assert bob.deploy(bob.package(echo), function_name="f").name == "f"
+
+
+def test_another_setting_of_the_platform_is_a_reason_to_deploy_again(open_session, echo, world):
+    run(open_session(flavour="public"), echo)
+    observer = Watching()
+    run(open_session(flavour="private", observers=[observer]), echo)
+    assert observer.finished("deploy")[-1].reason == "settings of the platform differ: flavour"
+
+
+def test_whoever_replaces_the_deployment_deploys_anew(open_session, echo, world):
+    run(open_session(), echo)
+    observer = Watching()
+    session = open_session(observers=[observer])
+
+    class Wrapping:
+        @hookimpl(wrapper=True)
+        def sebs_deploy(self):
+            return (yield)
+
+    session.stages.add(Wrapping(), "sebs-wrapping 1.0 (extension wrapping)")
+    run(session, echo)
+    assert "now that is" in observer.finished("deploy")[-1].reason
+    assert "sebs-wrapping 1.0" in observer.finished("deploy")[-1].reason
+
+
+def test_a_refresh_that_tells_something_new_each_time_is_no_change(open_session, echo, world):
+    counter = iter(range(1000))
+
+    class Fresh:
+        @hookimpl(wrapper=True)
+        def sebs_refresh(self):
+            return (yield).model_copy(update={"last_modified": next(counter)})
+
+    for _ in range(3):
+        session = open_session()
+        session.stages.add(Fresh(), "a platform that tells times")
+        run(session, echo)
+    assert (world.count("deploy"), world.count("create_trigger")) == (1, 1)
+
+
+def test_what_belongs_to_a_function_is_not_removed_while_it_is_measured(open_session, echo, world):
+    """Its trigger, for instance: the other session waits."""
+    removed, order = [], []
+
+    def remove():
+        session = open_session()
+        rules = [h.resource.key for h in session.resources() if h.resource.kind == "rule"]
+        removed.extend(session.remove(*rules))
+        order.append("removed")
+
+    other = threading.Thread(target=remove)
+
+    class Starting:
+        @hookimpl
+        def sebs_event(self, event):
+            if isinstance(event, sebs.StageStarted) and event.stage == "load":
+                name = function.name
+                with session.context.resource("rule", "r", [f"function/{name}"]):
+                    pass
+                other.start()
+                other.join(0.3)
+            if isinstance(event, sebs.RunFinished):
+                order.append("measured")
+
+    session = open_session(observers=[Starting()])
+    function = session.deploy(session.package(echo))
+    run(session, echo)
+    other.join(10)
+    assert order == ["measured", "removed"]
+    assert [removal.error for removal in removed] == [None]
+
+
+def test_a_platform_whose_functions_last_must_tell_its_account(world, open_session, echo):
+    module = plugin_of(world)
+    (offered,) = module.sebs_platforms()
+
+    class Silent:
+        pass
+
+    def create(settings, context):
+        made = Silent()
+        whole = offered.create(settings, context)
+        for name in dir(whole):
+            if name.startswith("sebs_") and name != "sebs_account":
+                setattr(made, name, getattr(whole, name))
+        return made
+
+    module.sebs_platforms = hookimpl(lambda: [sebs.PlatformInfo(**{**vars(offered), "create": create})])
+    session = open_session(plugins=Plugins([FakeEntryPoint("double", module)]))
+    with pytest.raises(sebs.StageMissingError, match="nobody implements sebs_account"):
+        session.deploy(session.package(echo))

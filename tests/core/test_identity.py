@@ -14,9 +14,9 @@ from sebs_core.plugins import Plugins
 
 
 def there(world, *ids):
-    world.extra_resources = [
-        Resource(kind="bucket", name=f"b-{number}", platform="double", resources_id=one) for number, one in enumerate(ids)
-    ]
+    world.put(
+        *(Resource(kind="bucket", name=f"b-{number}", platform="double", resources_id=one) for number, one in enumerate(ids))
+    )
 
 
 @pytest.fixture
@@ -64,6 +64,13 @@ def test_an_id_of_the_platform_that_begins_with_the_prefix_is_taken(identified, 
         "zeta-1. This session uses team-2b; --resource-prefix (resource_prefix=…) chooses another"])  # fmt: skip
 
 
+def test_an_id_that_merely_begins_with_the_same_letters_is_somebody_elses(identified, world):
+    there(world, "exp10-colleague", "exp")
+    made, told = identified(resource_prefix="exp1")
+    assert re.fullmatch("exp1-[0-9a-f]{8}", made)
+    assert "exp10-colleague" in told[0]
+
+
 def test_where_none_begins_with_the_prefix_one_is_made(identified, world):
     there(world, "zeta-1")
     made, _ = identified(resource_prefix="team")
@@ -92,18 +99,8 @@ def test_only_one_of_both_can_be_given(open_session):
         open_session(resources_id="a", resource_prefix="b")
 
 
-def test_accounts_have_ids_of_their_own(identified, world, open_session):
-    module = plugin_of(world)
-    (offered,) = module.sebs_platforms()
-
-    def create(settings, context):
-        made = offered.create(settings, context)
-        made.sebs_account = hookimpl(lambda: settings.flavour)
-        return made
-
-    module.sebs_platforms = hookimpl(lambda: [sebs.PlatformInfo(**{**vars(offered), "create": create})])
-    plugins = Plugins([FakeEntryPoint("double", module)])
-    ids = [identified(plugins=plugins, flavour=flavour)[0] for flavour in ("one", "two", "one")]
+def test_accounts_have_ids_of_their_own(identified):
+    ids = [identified(account=account)[0] for account in ("one", "two", "one")]
     assert ids[0] == ids[2] != ids[1]
 
 

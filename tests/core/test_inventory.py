@@ -17,10 +17,10 @@ def resource(key, *depends_on):
 @pytest.fixture
 def much(world):
     """Resources that need each other: rule → function-like → role, table alone."""
-    world.extra_resources = [
+    world.put(
         resource("role/r"), resource("table/t"), resource("job/j", "role/r", "bucket/b"), resource("bucket/b"),
         resource("rule/x", "job/j"), resource("rule/y", "job/j", "somewhere/else"),
-    ]  # fmt: skip
+    )  # fmt: skip
     return world
 
 
@@ -49,7 +49,7 @@ def test_a_dry_run_lists_the_same_in_the_same_order_and_writes_nothing(session, 
     ids=repr,
 )
 def test_one_removal_that_fails_does_not_stop_the_rest_and_is_told(session, much, fault):
-    much.faults.remove["job/j"] = fault
+    much.fail("remove job/j", fault)
     removals = {removal.resource.key: removal for removal in session.cleanup()}
     assert "the role is in use" in removals["job/j"].error
     assert not removals["job/j"].removed
@@ -57,7 +57,7 @@ def test_one_removal_that_fails_does_not_stop_the_rest_and_is_told(session, much
 
 
 def test_resources_that_depend_on_each_other_in_a_circle_are_a_defect_of_the_plugin(session, world):
-    world.extra_resources = [resource("a/a", "b/b"), resource("b/b", "a/a")]
+    world.put(resource("a/a", "b/b"), resource("b/b", "a/a"))
     with pytest.raises(sebs.PluginError, match="double: resources depend on each other in a circle"):
         session.cleanup()
     assert world.removed == []
@@ -85,7 +85,7 @@ def test_both_sides_are_told_apart(session, world):
     with session.context.resource("gone", "x"):
         pass
     ledger.gone("gone", "x")
-    world.extra_resources = [resource("listed/x"), resource("unrecorded/x")]
+    world.put(resource("listed/x"), resource("unrecorded/x"))
     assert statuses(session) == {
         "intended/x": "intended",
         "listed/x": "exists",
@@ -98,15 +98,15 @@ def test_what_reappears_on_the_platform_after_its_removal_is_shown(session, worl
     with session.context.resource("table", "t"):
         pass
     session.ledger.gone("table", "t")
-    world.extra_resources = [resource("table/t")]
+    world.put(resource("table/t"))
     assert statuses(session) == {"table/t": "exists"}
 
 
 def test_resources_of_other_ids_are_never_touched(session, world):
-    world.extra_resources = [
+    world.put(
         Resource(kind="bucket", name="theirs", platform="double", resources_id="other"),
         Resource(kind="bucket", name="ours", platform="double", resources_id=session.resources_id),
-    ]
+    )
     with session.state.ledger("double", session.account).resource("bucket", "recorded", "other", ()):
         pass
     assert statuses(session) == {"bucket/ours": "unrecorded"}
@@ -117,7 +117,7 @@ def test_resources_of_other_ids_are_never_touched(session, world):
 def test_what_was_recorded_of_a_resource_is_there_when_it_is_removed(session, world, monkeypatch):
     with session.context.resource("api", "a", depends_on=["role/r"]) as making:
         making.record(arn="arn:a", region="west")
-    world.extra_resources = [Resource(kind="api", name="a", platform="double", region="east")]
+    world.put(Resource(kind="api", name="a", platform="double", region="east"))
     (holding,) = session.resources()
     assert (holding.resource.arn, holding.resource.region, holding.resource.depends_on) == ("arn:a", "east", ("role/r",))
 
@@ -134,11 +134,10 @@ def test_what_was_only_intended_is_removed_too_and_then_gone(session, world):
 def test_what_could_not_be_removed_stays_written_down(session, world):
     with session.context.resource("job", "j"):
         pass
-    world.faults.remove["job/j"] = sebs.DeployError("it is in use")
+    world.fail("remove job/j", sebs.DeployError("it is in use"))
     assert session.cleanup()[0].error == "it is in use"
     assert statuses(session) == {"job/j": "unlisted"}
-    del world.faults.remove["job/j"]
-    assert session.cleanup()[0].removed
+    assert session.cleanup()[0].error is None
     assert statuses(session) == {}
 
 
@@ -146,8 +145,8 @@ def test_another_session_with_another_cache_knows_what_exists(open_session, echo
     one = open_session(cache_dir=tmp_path / "one")
     name = one.deploy(one.package(echo)).name
     one.close()
-    world.deployed.pop(name).close()  # the platform does not list it
-    assert statuses(open_session(cache_dir=tmp_path / "two")) == {f"function/{name}": "unlisted"}
+    world.functions.pop(f"main/{name}").close()  # the platform does not list it
+    assert statuses(open_session(cache_dir=tmp_path / "two"))[f"function/{name}"] == "unlisted"
 
 
 # --- some of it -----------------------------------------------------------------------------------------------------------
@@ -180,14 +179,30 @@ def test_a_clean_up_can_be_of_some_kinds(session, much):
 def test_a_removed_trigger_is_made_again(session, echo, world):
     function = session.deploy(session.package(echo))
     session.invoke(function, {})
-    world.extra_resources = [resource("rule/r", f"function/{function.name}")]
+    world.put(resource("rule/r", f"function/{function.name}"))
     session.remove("rule/r")
     run(session, echo)
     assert world.count("create_trigger") == 2
 
 
-def test_an_interrupt_ends_a_clean_up_and_what_is_left_is_known(session, much, monkeypatch):
-    monkeypatch.setitem(much.faults.remove, "job/j", KeyboardInterrupt())
+def test_an_interrupt_ends_a_clean_up_and_what_is_left_is_known(session, much):
+    much.fail("remove job/j", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         session.cleanup()
     assert "job/j" in statuses(session)
+
+
+def test_a_damaged_cache_keeps_nothing_from_being_removed(session, much, tmp_path):
+    session.deploy(session.package(write_echo(tmp_path)))
+    (tmp_path / "cache" / "cache.sqlite").write_bytes(b"no database" * 100)
+    assert {removal.error for removal in session.cleanup()} == {None}
+    assert statuses(session) == {}
+
+
+def write_echo(tmp_path):
+    folder = tmp_path / "plain"
+    (folder / "python").mkdir(parents=True)
+    (folder / "config.json").write_text('{"timeout": 5, "memory": 128, "languages": ["python"]}')
+    (folder / "input.py").write_text("def generate_input(size):\n    return {}\n")
+    (folder / "python" / "function.py").write_text("def handler(event):\n    return {}\n")
+    return folder

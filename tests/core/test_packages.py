@@ -6,6 +6,7 @@ from watching import Watching
 
 import sebs_core as sebs
 from sebs_core import hookimpl
+from sebs_core.packaging import zip_package
 from sebs_core.plugins import Plugins
 
 
@@ -115,7 +116,7 @@ def test_what_is_built_again_because_its_files_vanished_says_so(watched, echo):
     session, observer = watched
     session.package(echo).path.unlink()
     session.package(echo)
-    assert reasons(observer)[-1] == "its files are not in the cache any more"
+    assert reasons(observer)[-1] == "its files in the cache are gone or changed"
 
 
 def test_going_back_to_what_was_built_before_builds_nothing(watched, echo):
@@ -141,7 +142,7 @@ def test_a_file_that_changes_while_the_package_is_built_is_an_error_not_a_mixtur
         return stage(sources, folder)
 
     monkeypatch.setattr(packaging, "stage", slowly)
-    with pytest.raises(sebs.PackagingError, match="function/function.py changed while the package of echo was built"):
+    with pytest.raises(sebs.PackagingError, match=r"function/function\.py changed while the package of echo was built"):
         session.package(echo)
     assert session.cache.packages("double") == []
 
@@ -179,7 +180,8 @@ def publishing(world, open_session):
 
 
 def test_a_package_is_published_once_per_account(publishing, echo):
-    uris = [publishing(flavour=flavour).package(echo).uri for flavour in ("one", "one", "two", "one")]
+    sessions = [publishing(flavour=flavour) for flavour in ("one", "one", "two", "one")]
+    uris = [session.packages.published(session.package(echo)).uri for session in sessions]
     assert publishing.count == 2
     assert uris[0] == uris[1] == uris[3] != uris[2]
 
@@ -187,19 +189,85 @@ def test_a_package_is_published_once_per_account(publishing, echo):
 def test_what_was_published_is_published_again_after_a_clean_up_and_not_built_again(publishing, echo, world):
     observer = Watching()
     session = publishing(observers=[observer])
-    session.package(echo)
-    world.extra_resources = [sebs.Resource(kind="image", name="i", platform="double")]
+    session.deploy(session.package(echo))
+    world.put(sebs.Resource(kind="image", name="i", platform="double"))
     session.cleanup(dry_run=True)
-    session.package(echo)
+    assert session.packages.published(session.package(echo)).image_id == "i-1"
     assert publishing.count == 1
     session.cleanup()
-    assert session.package(echo).image_id == "i-1"
+    session.deploy(session.package(echo))
     assert publishing.count == 2
     assert len(reasons(observer)) == 1
 
 
 def test_a_rebuild_publishes_again(publishing, echo):
     session = publishing()
-    session.package(echo)
-    session.package(echo, rebuild=True)
+    session.deploy(session.package(echo))
+    session.deploy(session.package(echo, rebuild=True), rebuild=True)
     assert publishing.count == 2
+
+
+def test_packaging_alone_publishes_nothing_and_neither_does_a_function_that_is_reused(publishing, echo):
+    session = publishing()
+    session.package(echo)
+    assert publishing.count == 0
+    for _ in range(2):
+        session.deploy(session.package(echo))
+    assert publishing.count == 1
+
+
+def test_what_was_cleaned_up_with_another_cache_is_published_again(publishing, echo, tmp_path):
+    session = publishing()
+    session.deploy(session.package(echo))
+    other = publishing(cache_dir=tmp_path / "another cache")
+    other.cleanup()
+    session.deploy(session.package(echo))
+    assert publishing.count == 2
+
+
+# --- what was kept is what is run -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_package_that_somebody_changed_in_the_cache_is_built_again(watched, echo, rebuild):
+    session, observer = watched
+    first = session.package(echo)
+    good = first.path.read_bytes()
+    first.path.chmod(0o644)
+    first.path.write_bytes(good[:-1] + b"x")
+    again = session.package(echo, rebuild=rebuild)
+    assert again.path.read_bytes() == good
+    assert len(reasons(observer)) == 2
+    assert session.package(echo) == again
+
+
+def test_an_extension_that_packages_otherwise_has_packages_of_its_own(watched, echo, open_session):
+    session, _ = watched
+    plain = session.package(echo)
+    other = open_session()
+
+    class Otherwise:
+        @hookimpl
+        def sebs_package(self, benchmark, config, folder):
+            (folder / "more").write_text("x")
+            return zip_package(benchmark, config, folder)
+
+    other.stages.add(Otherwise(), "sebs-otherwise 1.0 (extension otherwise)")
+    package = other.package(echo)
+    assert package.digest != plain.digest
+    assert package.why_rebuilt == "built by changed"
+    assert session.package(echo) == plain
+
+
+def test_what_a_package_is_run_with_is_part_of_its_identity(session, echo, world, monkeypatch):
+    first = session.package(echo)
+    runtime = session.stages.call("sebs_runtime", benchmark=session.benchmark(echo), config=None)
+    changed = runtime.model_copy(update={"base_image": "python:3.12-slim"})
+
+    class Other:
+        @hookimpl
+        def sebs_runtime(self):
+            return changed
+
+    session.stages.add(Other(), "another base image")
+    assert session.package(echo).digest != first.digest

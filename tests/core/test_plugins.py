@@ -3,13 +3,14 @@
 import logging
 
 import pytest
-from double_platform import DoublePlatform, FakeEntryPoint, info_of, module_of, plugin_of
+from double_platform import FakeEntryPoint, info_of, module_of, plugin_of
 
 from sebs_core import hookimpl
 from sebs_core.errors import ConfigError, PluginError, SebsError, StageMissingError, UnknownPlatformError
 from sebs_core.offers import Extension, Language, PlatformInfo
 from sebs_core.plugins import Plugins, Stages
 from sebs_core.session import connect
+from sebs_core.testing import FakePlatform
 
 
 def listed(plugins, name):
@@ -241,7 +242,7 @@ def test_an_extension_acts_only_when_it_is_chosen_and_then_goes_first(world, ope
     assert plain.package(echo).uri is None
     assert "elsewhere" not in str(plain.stages.provenance())
     chosen = open_session(plugins=plugins, extensions=["elsewhere"])
-    assert chosen.package(echo).uri == "elsewhere"
+    assert chosen.packages.published(chosen.package(echo)).uri == "elsewhere"
     assert extension.published == 1
     assert chosen.stages.provenance()["sebs_publish"]["implemented_by"][0] == "sebs-star 1.0 (extension elsewhere)"
 
@@ -273,7 +274,7 @@ def test_a_wrapper_at_module_level_really_wraps_and_is_listed(world, open_sessio
     wrapper = module_of(sebs_publish=sebs_publish)
     plugins = Plugins([FakeEntryPoint("double", plugin_of(world)), FakeEntryPoint("star", wrapper)])
     session = open_session(plugins=plugins)
-    assert session.package(echo).uri == "wrapped"
+    assert session.packages.published(session.package(echo)).uri == "wrapped"
     assert wrapped == ["echo"]
     told = session.stages.provenance()["sebs_publish"]
     assert told["wrapped_by"] == ["sebs-star 1.0"]
@@ -296,9 +297,9 @@ def test_a_platform_class_given_instead_of_an_object_is_refused(world):
     @hookimpl
     def sebs_platforms():
         given = vars(info_of(world))
-        return [PlatformInfo(**{**given, "create": lambda settings, context: DoublePlatform})]
+        return [PlatformInfo(**{**given, "create": lambda settings, context: FakePlatform})]
 
-    with pytest.raises(PluginError, match=r"registered the class DoublePlatform; forgotten the \(\)\?"):
+    with pytest.raises(PluginError, match=r"registered the class FakePlatform; forgotten the \(\)\?"):
         connect("double", plugins=Plugins([FakeEntryPoint("double", module_of(sebs_platforms=sebs_platforms))]))
 
 

@@ -8,7 +8,8 @@ import sebs_core as sebs
 
 
 @pytest.fixture
-def result(session, echo):
+def result(session, echo, world):
+    world.numbers = {"memory_mb": 20, "zone": "z1", "share": 0.5}
     return session.run(echo, "test", load=sebs.Closed(repetitions=4))
 
 

@@ -32,7 +32,7 @@ def test_exactly_the_repetitions_are_measured_over_either_trigger(session, echo,
     result = run(session, echo, repetitions=9, concurrency=3, trigger=trigger)
     told = result.summary()
     assert (told.count, told.failures, told.outputs_ok) == (9, 0, True)
-    assert len(world.requests) == 9
+    assert len(world.served) == 9
     assert column(result, "index") == list(range(9))
     assert len(set(column(result, "request_id"))) == 9
     assert result.manifest.engine[0].sent == 9
@@ -113,7 +113,7 @@ def test_a_function_that_measures_a_huge_number_is_a_row(session, write_benchmar
 
 
 def test_answers_of_the_front_end_are_rows_too(session, echo, world):
-    world.faults.answers = [(429, b"slow down"), (500, b""), (200, b"<html>")]
+    world.answers = [(429, b"slow down"), (500, b""), (200, b"<html>")]
     result = run(session, echo, repetitions=4)
     assert column(result, "error") == ["throttled", "function_error", "bad_response", None]
     assert column(result, "status") == [429, 500, 200, 200]
@@ -133,7 +133,8 @@ def test_fresh_connections_are_used_when_asked_for(session, echo):
     assert column(run(session, echo), "connection") == ["new", "reused", "reused", "reused"]
 
 
-def test_what_the_benchmark_and_the_platform_measured_stands_in_typed_columns(session, echo):
+def test_what_the_benchmark_and_the_platform_measured_stands_in_typed_columns(session, echo, world):
+    world.numbers = {"memory_mb": 20, "zone": "z1", "share": 0.5}
     result = run(session, echo, repetitions=2)
     measurement, provider = column(result, "measurement"), column(result, "provider")
     assert [(value["compute_us"], value["own"]) for value in measurement] == [(7, "text")] * 2
@@ -163,7 +164,7 @@ def test_a_cold_run_has_cold_rows_only_each_with_an_instance_of_its_own(
 
 def test_a_row_that_came_warm_is_rejected_kept_and_replaced(session, echo, world):
     run(session, echo, repetitions=1)
-    world.faults.warm_despite_enforcing = 2
+    world.warm_anyway = 2
     result = run(session, echo, start="cold", repetitions=2)
     told = result.summary()
     assert (told.count, told.cold_count, told.rejected) == (2, 2, 2)
@@ -174,7 +175,7 @@ def test_a_row_that_came_warm_is_rejected_kept_and_replaced(session, echo, world
 
 def test_after_three_replacements_the_row_is_missing_and_a_note_says_so(session, echo, world):
     run(session, echo, repetitions=1)
-    world.faults.warm_despite_enforcing = 10**6
+    world.warm_anyway = 10**6
     result = run(session, echo, start="cold", repetitions=2)
     told = result.summary()
     assert (told.count, told.rejected) == (0, 2 * 4)
@@ -246,6 +247,7 @@ def test_a_warm_up_that_cannot_reach_enough_instances_says_so(session, echo, wor
 
 
 def test_metrics_are_collected_now_later_or_never(session, echo, world):
+    world.numbers = {"memory_mb": 20}
     later = run(session, echo, metrics="later")
     assert world.count("collect_metrics") == 0
     assert later.summary().provider_us is None
@@ -258,23 +260,34 @@ def test_metrics_are_collected_now_later_or_never(session, echo, world):
 
 
 def test_missing_metrics_are_counted_and_filled_by_a_later_collection(session, echo, world):
-    world.faults.metrics = "missing"
-    result = run(session, echo, repetitions=4)
+    result = run(session, echo, repetitions=4, metrics="later")
+    for request in column(result, "request_id")[1::2]:
+        world.served[request].late = 1
+    result.collect_metrics()
     assert result.manifest.metrics_missing == 2
     assert [value["duration_us"] is None for value in column(result, "provider")] == [False, True, False, True]
     assert any("2 invocations" in note for note in result.summary().notes)
-    world.faults.metrics = ""
     result.collect_metrics()
     assert result.manifest.metrics_missing == 0
     assert None not in [value["duration_us"] for value in column(result, "provider")]
     assert len(list((result.directory / "metrics").iterdir())) == 2
 
 
-@pytest.mark.parametrize(
-    ("fault", "note"), [("error", "does not keep its numbers that long"), ("foreign", "1 requests that are not of")]
-)
-def test_metrics_that_cannot_be_had_do_not_spoil_the_run(session, echo, world, fault, note):
-    world.faults.metrics = fault
+class TellingOfAnother:
+    """Around a platform that tells numbers of a request for which nobody asked."""
+
+    @hookimpl(wrapper=True)
+    def sebs_collect_metrics(self):
+        told = yield
+        return told.model_copy(update={"values": {**told.values, "somebody-else": {"duration_us": 1}}})
+
+
+@pytest.mark.parametrize("note", ["does not keep its numbers that long", "1 requests that are not of"])
+def test_metrics_that_cannot_be_had_do_not_spoil_the_run(session, echo, world, note):
+    if "keep" in note:
+        world.fail("collect_metrics", sebs.MetricsError(f"it {note}"), times=2)
+    else:
+        session.stages.add(TellingOfAnother(), "a platform that tells too much")
     result = run(session, echo)
     assert result.manifest.state == "complete"
     assert result.summary().provider_us is None
@@ -298,7 +311,7 @@ def test_the_manifest_tells_all_that_a_reader_needs(open_session, echo):
     result = run(session, echo, payload=..., size="small", start="warm", concurrency=2)
     manifest = json.loads((result.directory / "run.json").read_text())
     assert (manifest["state"], manifest["failure"], manifest["size"], manifest["start"]) == ("complete", None, "small", "warm")
-    assert manifest["settings"] == {"flavour": "sour", "workers": 1, "token": None}
+    assert manifest["settings"] == {"account": "main", "flavour": "sour", "workers": 1, "token": None}
     assert manifest["plan"]["load"] == {"kind": "closed", "repetitions": 4, "concurrency": 2}
     assert manifest["package"]["digest"] == manifest["function"]["package_digest"]
     assert manifest["function"]["serial"] == 1
@@ -417,7 +430,7 @@ def test_a_defect_of_the_platform_in_mid_run_leaves_a_failed_run_with_its_rows(s
     def break_down():
         calls.append(1)
         if len(calls) == 2:
-            world.faults.warm_despite_enforcing = "broken"
+            world.fail("enforce_cold_start", TypeError("broken"))
 
     world.on_answer = break_down
     with pytest.raises(TypeError):

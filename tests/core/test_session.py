@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
-from double_platform import DoubleFunction, FakeEntryPoint, plugin_of
+from double_platform import FakeEntryPoint, plugin_of
 from watching import Watching, run
 
 import sebs_core as sebs
 from sebs_core import hookimpl
 from sebs_core.plugins import Plugins
+from sebs_core.testing.fake import FakeFunction
 
 # --- the four verbs -------------------------------------------------------------------------------------------------------
 
@@ -19,7 +20,7 @@ def test_package_deploy_invoke_one_after_another(session, echo, world):
     package = session.package(echo)
     assert package.path.is_file()
     function = session.deploy(package)
-    assert isinstance(function, DoubleFunction)
+    assert isinstance(function, FakeFunction)
     one = session.invoke(function, {"value": [1, "ü"]})
     assert one.output["result"] == [1, "ü"]
     assert (one.error, one.status, one.cold, one.instance_sequence) == (None, 200, True, 0)
@@ -44,7 +45,7 @@ def test_a_function_that_cannot_be_reached_raises_with_the_address(session, echo
 
 def test_a_function_invoked_over_threads_that_cannot_be_reached_raises_too(session, echo, world):
     function = session.deploy(session.package(echo))
-    world.faults.unreachable = True
+    world.fail("invoke", sebs.InvokeError("it cannot be reached"))
     with pytest.raises(sebs.InvokeError, match="cannot be reached"):
         session.invoke(function, {}, trigger="library")
 
@@ -163,7 +164,8 @@ def test_a_session_opens_once_closes_once_and_takes_its_scratch_folder_with_it(o
     def remember(settings, context):
         scratch.append(context.scratch)
         assert context.scratch.is_dir()
-        assert len(context.resources_id) == 8
+        with pytest.raises(sebs.PluginError, match="asks for the resources id in its create"):
+            _ = context.resources_id
         return offered.create(settings, context)
 
     module = plugin_of(world)
@@ -237,10 +239,11 @@ def test_secrets_are_nowhere_on_disk_and_in_no_log(open_session, echo, world, tm
     result.save(tmp_path / "copy")
     for failing in ({"fail": "x"},):
         session.run(echo, payload=failing, secrets={"API_KEY": key})
-    world.faults.deploy = "no"
+    world.fail("deploy", sebs.DeployError("no"))
     with pytest.raises(sebs.DeployError):
         session.run(echo, "small", secrets={"API_KEY": key + "2"})
-    assert world.secrets_seen[0] == {"API_KEY": key}
+    (function,) = world.functions.values()
+    assert function.environment == {"API_KEY": key}
     assert session.settings.token.get_secret_value() == token
     written = everything_below(tmp_path)
     out, err = capfd.readouterr()
@@ -268,3 +271,63 @@ def test_scratch_folders_of_all_sessions_are_gone(open_session, tmp_path, monkey
     for _ in range(3):
         open_session().close()
     assert list((tmp_path / "temporary").glob("sebs-*")) == []
+
+
+def test_secrets_in_what_others_say_are_hidden(open_session, echo, world, tmp_path, capfd):
+    """In an exception of an SDK, in a provider's raw answer, in what a function raises or returns."""
+    token, key = "planted-token-7f3a", "planted-key-91bc"
+
+    class Talkative:
+        @hookimpl(wrapper=True)
+        def sebs_collect_metrics(self):
+            metrics = yield
+            return metrics.model_copy(update={"raw": ({"authorization": f"Bearer {token}"},)})
+
+    session = open_session(token=token)
+    session.stages.add(Talkative(), "a provider that tells all")
+    session.run(echo, payload={"fail": f"cannot log in with {key}"}, secrets={"KEY": key})
+
+    class Failing:
+        @hookimpl
+        def sebs_run_load(self):
+            raise RuntimeError(f"the header was Bearer {token}")
+
+    session.stages.add(Failing(), "an engine that fails")
+    with pytest.raises(RuntimeError):
+        session.run(echo, "test", secrets={"KEY": key})
+    written = everything_below(tmp_path / "runs")
+    assert token.encode() not in written
+    assert key.encode() not in written
+    assert b"cannot log in with ***" in written
+    assert b"the header was Bearer ***" in written
+
+
+@pytest.mark.parametrize("kind", ["bytes", "nested", "listed"])
+def test_secret_settings_of_every_form_are_known(kind):
+    from pydantic import BaseModel, SecretBytes, SecretStr
+
+    from sebs_core.session import _secrets_in
+
+    class Inner(BaseModel):
+        password: SecretStr
+
+    secret = "planted-4711"
+    value = {"bytes": SecretBytes(secret.encode()), "nested": Inner(password=secret), "listed": {"a": [SecretStr(secret)]}}[
+        kind
+    ]
+    assert list(_secrets_in(value)) == [secret]
+
+
+def test_everybody_is_closed_also_when_one_fails(open_session, world):
+    session = open_session()
+
+    class Failing:
+        @hookimpl
+        def sebs_close(self):
+            raise RuntimeError("an extension that cannot close")
+
+    session.stages.add(Failing(), "failing")
+    with pytest.raises(RuntimeError, match="cannot close"):
+        session.close()
+    assert world.calls[-1] == "close"
+    assert not session.is_open

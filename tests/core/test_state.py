@@ -574,12 +574,39 @@ def test_a_full_disk_is_an_error_and_the_line_of_before_stays(ledger, folder):
     assert found == ledger.find("bucket", "one").arn == "a:1"
 
 
-def test_a_line_that_cannot_be_read_is_named(ledger, state, folder):
+def test_a_line_that_cannot_be_read_is_named_and_hides_no_other(ledger, state, folder, caplog):
     make(ledger)
+    with ledger.resource("bucket", "two", "id", ()):
+        pass
     with state.writing() as connection:
-        connection.execute("UPDATE resource SET record=?", (json.dumps({"name": "one"}),))
-    for look in (ledger.lines, lambda: ledger.find("bucket", "one")):
-        assert f'a line of {folder / "state.sqlite"} cannot be read: {{"name": "one"}}' in refused(look)
+        connection.execute("UPDATE resource SET record=? WHERE name='one'", (json.dumps({"name": "one"}),))
+    named = f'a line of {folder / "state.sqlite"} cannot be read: {{"name": "one"}}'
+    assert named in refused(lambda: ledger.find("bucket", "one"))
+    assert [line.resource.name for line in ledger.lines()] == ["two"]
+    assert named in caplog.text
+
+
+def test_all_that_is_written_down_is_counted_by_platform_account_and_id(state):
+    for platform, account, name, one in [
+        ("p", "a", "1", "x"),
+        ("p", "a", "2", "x"),
+        ("p", "b", "1", "x"),
+        ("q", "a", "1", "y"),
+    ]:
+        with state.ledger(platform, account).resource("bucket", name, one, ()):
+            pass
+    with state.ledger("p", "a").resource("bucket", "3", "x", ()):
+        pass
+    with state.ledger("p", "a").removal("bucket", "3"):
+        pass
+    assert state.counts() == [("p", "a", "x", 2), ("p", "b", "x", 1), ("q", "a", "y", 1)]
+
+
+def test_a_configuration_that_cannot_be_read_is_named(ledger, state, folder):
+    ledger.keep_value("a", value=1)
+    with state.writing() as connection:
+        connection.execute("UPDATE configuration SET \"values\"='{'")
+    assert f"in {folder / 'state.sqlite'} cannot be read" in refused(lambda: ledger.value("a"))
 
 
 def test_the_state_folder_is_the_given_one_else_the_users(monkeypatch, tmp_path):

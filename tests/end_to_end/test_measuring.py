@@ -113,7 +113,7 @@ def test_sizes_really_differ(sebs):
         assert done.status == 0, done.err
         rows = rows_of(sebs.folder / done.json["run"])
         # The least of nine: what the work itself takes, whatever else the machine is doing.
-        # Time is compared only where sizes differ by far more than that: between test and small it is a fraction of a millisecond.
+        # Time is compared only where sizes differ by far more: between test and small it is a fraction of a millisecond.
         sizes[size] = (rows[-1]["response_bytes"], done.json["handler_us"]["warm"]["min"])
     assert sizes["test"][0] * 10 < sizes["small"][0] < sizes["large"][0] / 10
     assert max(sizes["test"][1], sizes["small"][1]) * 2 < sizes["large"][1]

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 import sebs_core
+from sebs_core.context import Context
 from sebs_core.exchange import Fields, Response
 from sebs_core.models import FunctionConfig, Package
-from sebs_core.context import Context
 from sebs_local.models import CAPABILITIES, LocalFunction, LocalSettings
 from sebs_local.platform import SHIM, LocalPlatform
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from sebs_core.exchange import Fields, Request, Response, fields_from_envelope
 from sebs_core.hookspecs import hookimpl
-from sebs_core.machine import machine_identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,11 +40,6 @@ class BuiltInStages:
     def __init__(self, stages: Stages) -> None:
         self._stages = stages
         self._engine: object | None = None
-
-    @hookimpl(trylast=True)
-    def sebs_account(self) -> str:
-        """This machine."""
-        return machine_identity()
 
     @hookimpl(trylast=True)
     def sebs_package(self, benchmark: Benchmark, config: FunctionConfig, folder: Path) -> Package:

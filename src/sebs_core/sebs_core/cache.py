@@ -17,6 +17,7 @@ import contextlib
 import functools
 import logging
 import os
+import secrets
 import shutil
 import sys
 import tempfile
@@ -254,12 +255,19 @@ class Cache:
 
         What was published of an earlier build of the same inputs is forgotten.
         """
+        from sebs_core.packaging.index import artefact_digest
+
         self._use(package.digest)
+        with self._writing():
+            package = package.model_copy(update={"artefact": artefact_digest(package.path)})
         kept = package.model_copy(update={"path": Path("packages") / package.digest / package.path.name})
         target = self._home / kept.path
         with self._writing():
             _sync(package.path)
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and artefact_digest(target) != package.artefact:
+                # Somebody changed it. Who runs from it keeps its files; they are removed by the next prune.
+                target.rename(self._home / "building" / f"removed-{package.digest[:16]}-{secrets.token_hex(4)}")
             if not target.exists():
                 try:
                     package.path.rename(target)
@@ -274,6 +282,11 @@ class Cache:
             connection.executemany(PUT, rows)
             connection.execute("DELETE FROM entry WHERE kind='published' AND platform=? AND name=?", (platform, package.inputs))
         return kept.model_copy(update={"path": target})
+
+    def keep_inputs(self, platform: str, package: Package, inputs: Inputs) -> None:
+        """Note that these are the inputs of a variant now, though they were built before others were."""
+        if self.inputs(platform, package.variant) != inputs:
+            self._put(("inputs", platform, "", package.variant), package.benchmark, inputs)
 
     def inputs(self, platform: str, variant: str) -> Inputs | None:
         """What went into the latest build of a variant (`Package.variant`)."""
@@ -474,10 +487,11 @@ def _size(path: Path) -> int:
 
 
 def _sync(path: Path) -> None:
-    """Bring a built package to the disk before a record says that it is there."""
+    """Bring a built package to the disk before a record says that it is there; from now on nobody is to change it."""
     for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
         descriptor = os.open(file, os.O_RDONLY)
         try:
+            os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o555)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -13,10 +13,17 @@ from sebs_core.errors import PluginError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Confidential", "keyed_hash"]
+__all__ = ["Confidential", "hidden", "keyed_hash"]
 
 SHORTEST = 6
 """Shorter texts are found by chance in anything, and are no secrets."""
+_known: dict[str, str] = {}
+"""All secrets of this process: an error is told when its session is over."""
+
+
+def hidden(text: str) -> str:
+    """The text with ``***`` where a secret of any session stands; for what others wrote: errors, logs, raw answers."""
+    return functools.reduce(lambda told, secret: told.replace(secret, "***"), _known, text)
 
 
 class Confidential:
@@ -29,16 +36,17 @@ class Confidential:
     def add(self, what: str, value: str) -> None:
         """Know a secret; `what` says what it is, in messages."""
         if len(value) >= SHORTEST:
-            self._values |= dict.fromkeys((value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]), what)
+            forms = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+            self._values |= dict.fromkeys(forms, what)
+            _known.update(dict.fromkeys(forms, what))
 
     def refuse(self, text: str, where: str) -> None:
         """Raise `PluginError` when a JSON text that is about to be stored holds a secret."""
         for value, what in self._values.items():
             if value in text:
-                told = functools.reduce(lambda told, hidden: told.replace(hidden, "***"), self._values, where)
                 raise PluginError(
-                    f"{told} would hold {what}, and records are stored and published. The plugin must keep secrets out of "
-                    "what it returns and records."
+                    f"{hidden(where)} would hold {what}, and records are stored and published. A plugin must keep secrets out "
+                    "of what it returns and records; what is no secret is given as environment or as a plain setting."
                 )
 
 

@@ -105,6 +105,8 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if "no such" in str(error):
+                raise CacheError(f"{self.path} is no file of sebs ({error}). Move it away, or {self._way_out}") from error
             raise CacheError(f"{self.path} cannot be used: {error}. {_todo(str(error))}{self._way_out}") from error
         except sqlite3.DatabaseError as error:
             raise CacheError(f"{self.path} is damaged ({error}). Move it away, or {self._way_out}") from error

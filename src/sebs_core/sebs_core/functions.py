@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sebs_core.confidential import keyed_hash
-from sebs_core.errors import FunctionGoneError
+from sebs_core.errors import ConfigError, DeployError, FunctionGoneError
 from sebs_core.models import Function, FunctionConfig
 
 if TYPE_CHECKING:
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from sebs_core.models import Package, Resource, Trigger
     from sebs_core.session import Session
+    from sebs_core.state import Line
 
 __all__ = ["Functions"]
 
 LONGEST_NAME = 63
 """Of a function: what the strictest providers take."""
+MOST_TRIES = 10
 
 
 class Functions:
@@ -37,6 +39,8 @@ class Functions:
         self._session = session
         self._own: dict[str, Function] = {}
         """Of a platform that takes all with it when the session ends."""
+        self._measured: set[str] = set()
+        """Functions that this session holds alone right now."""
         self._own_key = random_secrets.token_bytes(32)
         self._made: set[str] = set()
         """What this session deployed: it knows that also where cached functions are ignored."""
@@ -59,7 +63,14 @@ class Functions:
             session.confidential.add(f"the secret {key}", value)
         with session.stage("deploy", name) as note:
             hash_key = session.state.key() if secrets and session.lasting else self._own_key
-            wanted = Wanted(package, config, keyed_hash(hash_key, name, secrets), rebuild)
+            wanted = Wanted(
+                package=package,
+                config=config,
+                secrets_hash=keyed_hash(hash_key, name, secrets),
+                settings=session.function_settings(),
+                deployed_by=session.stages.involved("sebs_deploy"),
+                rebuild=rebuild,
+            )
             note.reused = True
             with self._shared(name):
                 function, note.reason = self._known(wanted)
@@ -76,15 +87,22 @@ class Functions:
     def deployed(
         self, package: Package, config: FunctionConfig, secrets: Mapping[str, str], *, rebuild: bool
     ) -> Iterator[Function]:
-        """The same, and no other session changes it until the block ends: what is measured stays what was asked for."""
-        while True:
+        """The same, and until the block ends no other session changes it or measures it: both would disturb the numbers."""
+        for _ in range(MOST_TRIES):
             function = self.deploy(package, config, secrets, rebuild=rebuild)
-            with self._shared(function.name, f"measuring {function.name}"):
-                kept = self._get(function.name)
-                if kept is None or _same(kept, function) or not self._session.lasting:
-                    yield function
+            with self._alone(function.name, f"measuring {function.name}"):
+                if self._is_current(function):
+                    self._measured.add(function.name)
+                    try:
+                        yield function
+                    finally:
+                        self._measured.discard(function.name)
                     return
-            rebuild = False  # between the two another session changed it: once more
+            rebuild = False  # between the two another session changed it
+        raise DeployError(
+            f"{config.function_name} was changed by other sessions {MOST_TRIES} times before it could be measured: let it have "
+            "a name of its own (--function-name)"
+        )
 
     def trigger(self, function: Function, kind: str) -> Trigger:
         """The function's trigger of this kind, made if need be."""
@@ -101,7 +119,7 @@ class Functions:
                     "sebs_create_trigger", function=function, kind=kind, asynchronous=False
                 )
                 kept = self._get(name)
-                if kept is not None and _same(kept, function):
+                if kept is not None and kept.deployment == function.deployment:
                     self._keep(kept.model_copy(update={"triggers": (*kept.triggers, made)}))
         return made
 
@@ -111,11 +129,14 @@ class Functions:
         if self._session.lasting:
             self._session.cache.forget_function(self._session.platform, self._session.account, name)
 
-    def changing(self, resource: Resource) -> contextlib.AbstractContextManager[None]:
-        """Keep other sessions from a function while it is removed."""
-        if resource.kind != "function":
-            return contextlib.nullcontext()
-        return self._alone(resource.name, f"removing {resource.name}")
+    @contextmanager
+    def changing(self, resource: Resource) -> Iterator[None]:
+        """Keep other sessions from a function while it is removed, or something that belongs to it."""
+        keys = (key.partition("/") for key in sorted((resource.key, *resource.depends_on)))
+        with contextlib.ExitStack() as stack:
+            for name in [name for kind, _, name in keys if kind == "function"]:
+                stack.enter_context(self._alone(name, f"removing {resource.key}"))
+            yield
 
     # --- within -----------------------------------------------------------------------------------------------------------
 
@@ -128,30 +149,57 @@ class Functions:
         if known is None:
             ignored = "functions" in self._session.cache.ignore
             return None, "cached functions are ignored" if ignored else "it is not known to be deployed"
+        if not self._is_current(known):
+            return None, "another session, or one with another cache, has changed it since"
         try:
             known = self._session.stages.call("sebs_refresh", function=known)
         except FunctionGoneError as error:
             return None, str(error)
         return known, wanted.difference(known)
 
+    def _is_current(self, function: Function) -> bool:
+        """Whether nobody has changed the function since this record of it: the ledger knows, whoever's cache it is in."""
+        if not self._session.lasting:
+            return True
+        line = self._line(function.name)
+        return line is not None and line.status == "exists" and getattr(line.resource, "deployment", "") == function.deployment
+
+    def _line(self, name: str) -> Line | None:
+        line = self._session.ledger.line("function", name)
+        own = self._session.resources_id
+        if line is not None and line.status != "gone" and line.resource.resources_id not in ("", own):
+            raise ConfigError(
+                f"the function {name} belongs to the resources id {line.resource.resources_id}, this session is of {own}: "
+                "choose another --function-name, or that --resources-id"
+            )
+        return line
+
     def _deploy(self, wanted: Wanted, previous: Function | None, secrets: Mapping[str, str]) -> Function:
-        session, config = self._session, wanted.config
+        session, config, name = self._session, wanted.config, wanted.config.function_name
+        deployment = random_secrets.token_hex(8)
         with contextlib.ExitStack() as stack:
             if session.lasting:
-                stack.enter_context(session.inventory.making(f"deploying {config.function_name}"))
-                stack.enter_context(session.context.resource("function", config.function_name))
-            self.forget(config.function_name)
+                self._line(name)
+                stack.enter_context(session.inventory.making(f"deploying {name}"))
+                stack.enter_context(session.ledger.resource("function", name, session.resources_id, deployment=deployment))
+            self.forget(name)
             function: Function = session.stages.call(
                 "sebs_deploy",
-                package=wanted.package,
+                package=session.packages.published(wanted.package),
                 config=config,
                 previous=previous,
                 environment=config.environment,
                 secrets=dict(secrets),
             )
-            function = function.model_copy(update={"secrets_hash": wanted.secrets_hash})
+            told: dict[str, Any] = {
+                "resources_id": session.resources_id,
+                "deployment": deployment,
+                "deployed_by": wanted.deployed_by,
+            }
+            told |= {"settings": wanted.settings, "secrets_hash": wanted.secrets_hash}
+            function = function.model_copy(update=told)
             self._keep(function)
-            self._made.add(function.name)
+            self._made.add(name)
         return function
 
     def _get(self, name: str) -> Function | None:
@@ -169,17 +217,17 @@ class Functions:
     def _kept_trigger(self, function: Function, kind: str) -> Trigger | None:
         # Another session may have deployed under this name since: its triggers are not ours.
         kept = self._get(function.name)
-        return kept.trigger(kind) if kept is not None and _same(kept, function) else None
+        return kept.trigger(kind) if kept is not None and kept.deployment == function.deployment else None
 
     def _alone(self, name: str, doing: str, lock: str = "function") -> contextlib.AbstractContextManager[None]:
         session = self._session
-        if not session.lasting:
+        if not session.lasting or (lock == "function" and name in self._measured):
             return contextlib.nullcontext()
         return session.state.locks.held(f"{lock} {session.platform} {session.account} {name}", doing, session.tell)
 
     def _shared(self, name: str, doing: str = "") -> contextlib.AbstractContextManager[None]:
         session = self._session
-        if not session.lasting:
+        if not session.lasting or name in self._measured:
             return contextlib.nullcontext()
         return session.state.locks.shared(f"function {session.platform} {session.account} {name}", doing, session.tell)
 
@@ -191,6 +239,8 @@ class Wanted:
     package: Package
     config: FunctionConfig
     secrets_hash: str | None
+    settings: dict[str, Any]
+    deployed_by: tuple[str, ...]
     rebuild: bool
 
     def difference(self, known: Function) -> str:
@@ -203,12 +253,12 @@ class Wanted:
             return f"its configuration differs: {', '.join(changed)}"
         if known.package_digest != self.package.digest:
             return "its code differs"
+        names = sorted({*known.settings, *self.settings})
+        changed = [name for name in names if known.settings.get(name) != self.settings.get(name)]
+        if changed:
+            return f"settings of the platform differ: {', '.join(changed)}"
+        if known.deployed_by != self.deployed_by:
+            return f"it was deployed by {', '.join(known.deployed_by)}, now that is {', '.join(self.deployed_by)}"
         if known.secrets_hash != self.secrets_hash:
             return "its secrets differ" if self.secrets_hash else "secrets were given before, and none now"
         return ""
-
-
-def _same(one: Function, other: Function) -> bool:
-    """Whether both are of the same deployment: triggers and cold starts come later."""
-    later: dict[str, Any] = {"triggers": (), "generation": None}
-    return one.model_copy(update=later) == other.model_copy(update=later)

@@ -141,7 +141,7 @@ class StageHooks(Protocol):
         What is remembered of one is never applied to another, so the text must differ wherever names may mean different
         things. It is stored; it is no secret. Asked once per session, when it is first needed. Raises `CredentialsError`.
 
-        Built in: the identity of this machine.
+        Needed of every platform whose resources outlive the session (`Context.lasting`).
         """
         ...
 

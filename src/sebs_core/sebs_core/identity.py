@@ -62,7 +62,8 @@ class Identity:
 
     def _found_or_made(self, session: Session) -> str:
         there = sorted({resource.resources_id for resource in session.listed()} - {""})
-        matching = [one for one in there if self._prefix and one.startswith(self._prefix)]
+        # Not those that merely begin so: exp10 is somebody else's than exp1.
+        matching = [one for one in there if self._prefix and f"{one}-".startswith(f"{self._prefix}-")]
         chosen = matching[0] if matching else "-".join(part for part in (self._prefix, secrets.token_hex(4)) if part)
         others = [one for one in there if one != chosen]
         if others:

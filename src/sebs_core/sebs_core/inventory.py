@@ -7,7 +7,7 @@ import graphlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sebs_core.errors import ConfigError, PluginError, SebsError
+from sebs_core.errors import CacheError, ConfigError, PluginError, SebsError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -99,6 +99,8 @@ class Inventory:
         with session.functions.changing(resource), self._removing(f"removing {resource.key}"):
             self._forget(resource)
             try:
+                if ledger and resource.kind != "function":
+                    session.packages.forget_published()
                 with ledger.removal(resource.kind, resource.name) if ledger else contextlib.nullcontext():
                     removed = bool(session.stages.call("sebs_remove", resource=resource))
             except Exception as error:  # an SDK may raise anything: the rest must go all the same
@@ -108,12 +110,14 @@ class Inventory:
     def _forget(self, resource: Resource) -> None:
         """What was known with the help of a resource is not known any more, already before it goes."""
         session = self._session
-        for key in (resource.key, *resource.depends_on):
-            kind, _, name = key.partition("/")
-            if kind == "function":
-                session.functions.forget(name)
-        if resource.kind != "function" and session.lasting:
-            session.cache.forget_published(session.platform, session.account)
+        try:
+            for key in (resource.key, *resource.depends_on):
+                kind, _, name = key.partition("/")
+                if kind == "function":
+                    session.functions.forget(name)
+        except CacheError as error:
+            # The ledger says that it is gone, and is believed before the cache: what costs money must go all the same.
+            session.notice(f"{resource.key} is removed although the cache cannot be changed: {error}")
 
 
 def _holding(listed: Resource | None, line: Line | None) -> Holding | None:

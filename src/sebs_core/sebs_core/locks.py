@@ -74,7 +74,10 @@ class Locks:
     def _open(self, path: Path) -> int:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except PermissionError:  # another user's: it can be locked, not written
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise _unusable(path, error) from error
 

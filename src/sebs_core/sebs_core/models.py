@@ -165,12 +165,12 @@ class StoredValues(Record):
 
 
 class Package(Tagged):
-    """A built benchmark. `digest` is its identity: equal digests are equal contents."""
+    """A built benchmark. `digest` is its identity: equal digests run the same code in the same way."""
 
     benchmark: str
     workload_version: str
     digest: str
-    """Of the built folder: names, executable bits, contents."""
+    """Of the built folder (names, executable bits, contents), and of how it is run: kind, entry point, base image."""
     inputs: str
     """Digest of everything that went in (`Inputs`); the cache key."""
     why_rebuilt: str = ""
@@ -178,6 +178,8 @@ class Package(Tagged):
     kind: Literal["folder", "zip", "container"]
     path: Path
     """The folder or zip; of a container what its image was built from."""
+    artefact: str = ""
+    """Digest of what lies there, to notice when it was changed."""
     size_bytes: int
     language: str
     language_version: str
@@ -193,6 +195,8 @@ class Package(Tagged):
     """Distribution → version, as resolved when the package was built."""
     uri: str | None = None
     """Where the provider holds it, once published."""
+    published: str = ""
+    """Marker of the account's state at that moment."""
     image_id: str | None = None
     """Of a container: the image on this machine."""
     created: datetime.datetime
@@ -222,6 +226,14 @@ class Function(Tagged):
     package_digest: str
     config: FunctionConfig
     triggers: tuple[Trigger, ...] = ()
+    resources_id: str = ""
+    """Of the session that deployed it."""
+    deployment: str = ""
+    """Marker of this deployment: the ledger has the same as long as nobody changed the function since."""
+    deployed_by: tuple[str, ...] = ()
+    """Who implemented and wrapped ``sebs_deploy``, with versions."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Of the platform, without secrets and without those that concern only a client."""
     secrets_hash: str | None = None
     """Keyed hash of the secrets with which it was deployed; None: it has none. They themselves are stored nowhere."""
     generation: str | None = None

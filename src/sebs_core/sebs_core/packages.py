@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import secrets
 from typing import TYPE_CHECKING
 
-from sebs_core.errors import PackagingError
+from sebs_core.errors import CacheError, PackagingError
+from sebs_core.models import Inputs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from sebs_core.benchmark import Benchmark
-    from sebs_core.models import FunctionConfig, Inputs, Package, Runtime
+    from sebs_core.models import FunctionConfig, Package, Runtime
     from sebs_core.packaging import Sources
+    from sebs_core.packaging.index import FileIndex
     from sebs_core.session import Session
 
 __all__ = ["Packages"]
+
+EPOCH = ("sebs", "publications")
+"""Where the ledger keeps a marker that changes with every clean-up: what was published under another one is not believed."""
 
 
 class Packages:
@@ -33,22 +42,40 @@ class Packages:
         with session.stage("package", benchmark.name) as note:
             runtime = session.stages.call("sebs_runtime", benchmark=benchmark, config=config)
             sources = Sources(benchmark, config, runtime, session.plugins.language(config.language))
-            inputs = sources.inputs(FileIndex(self._cache.database))
-            package = None if rebuild else self._cache.package(platform, inputs.digest)
+            index = FileIndex(self._cache.database)
+            inputs = self._inputs(sources, index)
+            package = None if rebuild else self._intact(inputs, index)
             if package is None:
                 with self._cache.building(platform, inputs.digest, f"building the package of {benchmark.name}") as place:
-                    package = None if rebuild else self._cache.package(platform, inputs.digest)
+                    package = None if rebuild else self._intact(inputs, index)
                     if package is None:
                         note.reason = "a rebuild was asked for" if rebuild else self._why(platform, benchmark, config, inputs)
                         package = self._build(sources, runtime, inputs, place, note.reason)
             note.reused = not note.reason
-        return self._published(package)
+            if note.reused:
+                self._cache.keep_inputs(platform, package, inputs)
+        return package
+
+    def _inputs(self, sources: Sources, index: FileIndex | None = None) -> Inputs:
+        """All that goes in, and whose code makes a package of it: installing something never changes what is measured."""
+        who = ", ".join(self._session.stages.involved("sebs_runtime", "sebs_package"))
+        return Inputs(parts={**sources.inputs(index).parts, "built by": who})
+
+    def _intact(self, inputs: Inputs, index: FileIndex) -> Package | None:
+        """The package as it was kept; None when there is none, or when what lies there is not what was kept."""
+        from sebs_core.packaging.index import artefact_digest
+
+        package = self._cache.package(self._session.platform, inputs.digest)
+        if package is None or artefact_digest(package.path, index) == package.artefact:
+            return package
+        self._session.notice(f"the package of {package.benchmark} in {package.path} was changed since it was built")
+        return None
 
     def _why(self, platform: str, benchmark: Benchmark, config: FunctionConfig, inputs: Inputs) -> str:
         before = self._cache.inputs(platform, variant_of(benchmark.name, config))
         if before is None:
             return "it was not built yet"
-        return inputs.difference(before) or "its files are not in the cache any more"
+        return inputs.difference(before) or "its files in the cache are gone or changed"
 
     def _build(self, sources: Sources, runtime: Runtime, inputs: Inputs, place: Path, why: str) -> Package:
         from sebs_core.packaging import stage, unpinned
@@ -58,38 +85,54 @@ class Packages:
         if loose:
             session.notice(f"{benchmark.name} requires {', '.join(loose)} without a version: a later build may differ")
         dependencies = stage(sources, place / "code")
-        if sources.inputs() != inputs:
-            changed = sources.inputs().difference(inputs)
+        if self._inputs(sources) != inputs:
+            changed = self._inputs(sources).difference(inputs)
             raise PackagingError(f"{changed} while the package of {benchmark.name} was built: package it again")
         built: Package = session.stages.call("sebs_package", benchmark=benchmark, config=sources.config, folder=place / "code")
         told = {"inputs": inputs.digest, "why_rebuilt": why, "dependencies": dependencies, "entry_point": runtime.entry_point}
+        told |= {"digest": _identity(built, runtime)}
         return self._cache.keep_package(session.platform, built.model_copy(update=told), inputs)
 
-    def _published(self, package: Package) -> Package:
+    def published(self, package: Package) -> Package:
+        """The package, with its address if the provider must hold it first; published unless it is known to be."""
         session = self._session
         if not session.lasting:
             published: Package = session.stages.call("sebs_publish", package=package)
             return published
-        known = self._known(package)
-        if known is not None:
-            return known
         name = f"publish {session.platform} {session.account} {package.inputs}"
         doing = f"publishing the package of {package.benchmark}"
         with session.state.locks.held(name, doing, session.tell):
-            known = self._known(package)
-            if known is not None:
+            known = self.as_published(package)
+            if known.uri is not None:
                 return known
-            with session.inventory.making(doing):
-                published = session.stages.call("sebs_publish", package=package)
-                if published.uri is not None:
-                    published = published.model_copy(update={"resources_id": session.resources_id})
-                    self._cache.keep_published(session.platform, session.account, published)
+            published = session.stages.call("sebs_publish", package=package)
+            if published.uri is not None:
+                published = published.model_copy(update={"published": self._epoch()})
+                self._cache.keep_published(session.platform, session.account, published)
             return published
 
-    def _known(self, package: Package) -> Package | None:
-        """As it was published under this session's id: what was published under another one is removed with that one."""
-        known = self._cache.published(self._session.platform, self._session.account, package)
-        return known if known is not None and getattr(known, "resources_id", None) == self._session.resources_id else None
+    def as_published(self, package: Package) -> Package:
+        """The package as it was published in this account; without an address when that is not known. Publishes nothing."""
+        session = self._session
+        known = self._cache.published(session.platform, session.account, package) if session.lasting else None
+        return known if known is not None and known.published == self._epoch() else package
+
+    def forget_published(self) -> None:
+        """After something was removed in this account, by whoever: what was published before may be gone."""
+        session = self._session
+        session.ledger.keep_value(*EPOCH, value=secrets.token_hex(4))
+        with contextlib.suppress(CacheError):  # their marker is out of date anyway
+            self._cache.forget_published(session.platform, session.account)
+
+    def _epoch(self) -> str:
+        # With the id: what was published under another one is removed with that one.
+        return f"{self._session.resources_id} {self._session.ledger.value(*EPOCH) or ''}"
+
+
+def _identity(package: Package, runtime: Runtime) -> str:
+    """What runs, and how: the platform's digest of the folder says only the first."""
+    parts = [package.digest, package.kind, runtime.entry_point, runtime.base_image, package.system_variant]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def variant_of(benchmark: str, config: FunctionConfig) -> str:

@@ -21,7 +21,7 @@ from sebs_core.errors import ConfigError, PluginError, StageMissingError, Unknow
 from sebs_core.hookspecs import DiscoveryHooks, StageHooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from sebs_core.offers import Extension, Language, PlatformInfo
@@ -240,6 +240,27 @@ class Stages:
         """Like `call`, but ``None`` when nobody answers; for collecting stages the list of all answers."""
         return getattr(self._manager.hook, stage)(**arguments)
 
+    def close(self) -> None:
+        """Let everybody release what they took: each is called, also when another one fails; the first failure is raised."""
+        failures: list[BaseException] = []
+
+        def guarded(function: Callable[..., object]) -> Callable[..., None]:
+            def close_one(*arguments: object) -> None:
+                try:
+                    function(*arguments)
+                except BaseException as error:
+                    failures.append(error)
+
+            return close_one
+
+        for implementation in self._manager.hook.sebs_close.get_hookimpls():
+            if not implementation.wrapper:
+                # pluggy alone stops at the first that raises, and has no other way in
+                implementation.function = guarded(implementation.function)  # type: ignore[misc]
+        self.ask("sebs_close")
+        if failures:
+            raise failures[0]
+
     def tell(self, event: object) -> None:
         """Tell every observer. One that raises is reported once and left out from then on."""
         for implementation in self._manager.hook.sebs_event.get_hookimpls():
@@ -250,6 +271,11 @@ class Stages:
             except Exception:
                 self._observers_failed.add(implementation.plugin_name)
                 logger.exception("%s failed as an observer and is not asked again", implementation.plugin_name)
+
+    def involved(self, *stages: str) -> tuple[str, ...]:
+        """Who implements and who wraps these stages, with versions; what changes when installed or chosen code changes."""
+        told = self.provenance()
+        return tuple(label for stage in stages for who in told.get(stage, {}).values() for label in who)
 
     def provenance(self) -> dict[str, dict[str, list[str]]]:
         """Stage → who implements it (first asked first) and who wraps it."""

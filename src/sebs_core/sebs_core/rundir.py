@@ -24,6 +24,7 @@ from arro3.core import Table
 from arro3.io import read_ipc, write_ipc, write_parquet
 from pydantic import ValidationError
 
+from sebs_core.confidential import hidden
 from sebs_core.errors import StorageError
 from sebs_core.exchange import Fields
 from sebs_core.models import Metrics, RunManifest
@@ -108,24 +109,24 @@ class RunDirectory:
 
     def write_manifest(self, manifest: RunManifest) -> None:
         """Replace ``run.json``."""
-        self._put("run.json", manifest.model_dump_json(indent=1).encode())
+        self._put("run.json", hidden(manifest.model_dump_json(indent=1)).encode())
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Write one more file of rows."""
         written = io.BytesIO()  # through memory: arro3 does not tell what was wrong with a file
-        write_ipc(rows_table(rows), written)
+        write_ipc(rows_table([_without_secrets(row) for row in rows]), written)
         self._put(f"rows/{self._next('rows', '.arrow'):06}.arrow", written.getvalue())
 
     def write_body(self, index: int, body: bytes) -> None:
         """Keep one answer as it came."""
         try:
-            (self.path / "bodies" / f"{index}.json").write_bytes(body)
+            (self.path / "bodies" / f"{index}.json").write_bytes(hidden(body.decode("latin-1")).encode("latin-1"))
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Keep what the platform told."""
-        self._put(f"metrics/{self._next('metrics', '.json'):06}.json", metrics.model_dump_json().encode())
+        self._put(f"metrics/{self._next('metrics', '.json'):06}.json", hidden(metrics.model_dump_json()).encode())
 
     def rows(self) -> Table:
         """All rows written so far."""
@@ -161,6 +162,10 @@ class RunDirectory:
             write_atomically(self.path / place, content)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
+
+
+def _without_secrets(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: hidden(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def _metrics(file: Path) -> Metrics:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import SecretBytes, SecretStr
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 from sebs_core import benchmark as benchmark_folders
 from sebs_core.benchmark import Benchmark
@@ -31,6 +31,7 @@ from sebs_core.identity import Identity
 from sebs_core.interrupts import Interrupts
 from sebs_core.inventory import Holding, Inventory, Removal
 from sebs_core.load import Closed
+from sebs_core.machine import machine_identity
 from sebs_core.models import Function, FunctionConfig, Invocation, Metrics, Package, Resource, Trigger
 from sebs_core.packages import Packages
 from sebs_core.plugins import Plugins, Stages, installed
@@ -143,11 +144,12 @@ class Session:
         self.generations: dict[str, str | None] = {}
         """Function → marker of its last enforced cold start in this session."""
         self.confidential = Confidential()
-        for name in _secret_names(settings):
-            self.confidential.add(f"the setting {name}", getattr(settings, name).get_secret_value())
+        for name, value in settings:
+            for secret in _secrets_in(value):
+                self.confidential.add(f"the setting {name}", secret)
         self.cache = Cache(cache_folder, ignore=ignore_cached, confidential=self.confidential, tell=self.tell)
         self.state = State(state_folder, self.confidential)
-        self.context = Context(lambda: identity.resources_id(self), lambda: self.ledger)
+        self.context = Context(lambda: self._identified(identity), lambda: self.ledger)
         self.packages = Packages(self)
         self.functions = Functions(self)
         self.inventory = Inventory(self)
@@ -178,7 +180,7 @@ class Session:
             return
         self.is_open = False
         try:
-            self.stages.ask("sebs_close")
+            self.stages.close()
         finally:
             self.release()
 
@@ -194,7 +196,9 @@ class Session:
 
     @functools.cached_property
     def account(self) -> str:
-        """In which account on the platform this session works."""
+        """In which account on the platform this session works; this machine, if nothing outlives the session."""
+        if not self.lasting:
+            return machine_identity()
         account: str = self.stages.call("sebs_account")
         return account
 
@@ -202,6 +206,11 @@ class Session:
     def resources_id(self) -> str:
         """Stands in the name of everything that this session makes on the platform."""
         return self.context.resources_id
+
+    def _identified(self, identity: Identity) -> str:
+        if not self.is_open:
+            raise PluginError(f"{self.platform} asks for the resources id in its create: it is known when the session is open")
+        return identity.resources_id(self)
 
     @property
     def ledger(self) -> Ledger:
@@ -314,6 +323,8 @@ class Session:
             with self.functions.deployed(package, named, secrets or {}, rebuild=rebuild) as function:
                 from sebs_core.run import Run  # only now: the platform gets ready meanwhile
 
+                package = self.packages.as_published(package)
+
                 run = Run(
                     session=self,
                     benchmark=found,
@@ -397,6 +408,11 @@ class Session:
         """The platform's settings without secrets, as the manifest holds them."""
         return self.settings.model_dump(mode="json", exclude=set(_secret_names(self.settings)))
 
+    def function_settings(self) -> dict[str, Any]:
+        """Those of them in which functions may differ."""
+        of_client = type(self.settings).of_client
+        return {name: value for name, value in self.public_settings().items() if name not in of_client}
+
     def _resolved(self, benchmark: Benchmark, config: RunConfig) -> FunctionConfig:
         benchmark.code(config.language)
         support = self._capabilities.support(config.language, config.language_variant)
@@ -434,5 +450,19 @@ class StageNote:
 
 
 def _secret_names(settings: Settings) -> list[str]:
-    fields = type(settings).model_fields
-    return [name for name in fields if isinstance(getattr(settings, name), (SecretStr, SecretBytes))]
+    return [name for name, value in settings if isinstance(value, (SecretStr, SecretBytes))]
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    """Secrets in a setting, also in nested ones."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, SecretBytes):
+        yield value.get_secret_value().decode("utf-8", "surrogateescape")
+    elif isinstance(value, BaseModel):
+        yield from _secrets_in(dict(value))
+    elif isinstance(value, Mapping):
+        yield from _secrets_in(list(value.values()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for part in value:
+            yield from _secrets_in(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,10 @@ class Settings(BaseModel):
     """Root of every platform's settings. Secrets are ``pydantic.SecretStr`` and never leave memory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    of_client: ClassVar[frozenset[str]] = frozenset()
+    """Names of those that concern only this client (time limits of calls, say). A function is deployed anew when any other
+    setting differs from those with which it was deployed."""
 
 
 class RunConfig(Settings):

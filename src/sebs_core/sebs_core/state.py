@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 __all__ = ["Ledger", "Line", "Making", "State", "default_state_folder"]
+
+logger = logging.getLogger(__name__)
 
 FILE = "state.sqlite"
 MIGRATIONS = (
@@ -93,6 +97,18 @@ class State:
         """Between sessions that change the same function, or look for their identity."""
         self._make_folder()
         return Locks(self.folder / "locks")
+
+    def lines(self) -> list[tuple[str, str, Line]]:
+        """All that may exist, of all platforms and accounts: (platform, account, line)."""
+        with self.reading() as connection:
+            accounts = connection.execute("SELECT DISTINCT platform, account FROM resource ORDER BY 1, 2").fetchall()
+        lines = ((*place, line) for place in accounts for line in self.ledger(*place).lines())
+        return [(platform, account, line) for platform, account, line in lines if line.status != "gone"]
+
+    def counts(self) -> list[tuple[str, str, str, int]]:
+        """Of how many resources, by (platform, account, resources id)."""
+        found = Counter((platform, account, line.resource.resources_id) for platform, account, line in self.lines())
+        return [(*group, number) for group, number in sorted(found.items())]
 
     def ledger(self, platform: str, account: str) -> Ledger:
         """The part of one account on one platform."""
@@ -172,7 +188,15 @@ class Ledger:
                 f"SELECT {LINE} FROM resource WHERE platform=? AND account=? ORDER BY kind, name",  # noqa: S608
                 (self.platform, self.account),
             ).fetchall()
-        return [Line(self._decoded(text), *rest) for text, *rest in rows]
+        read = ((self._readable(text), rest) for text, *rest in rows)
+        return [Line(resource, *rest) for resource, rest in read if resource is not None]
+
+    def _readable(self, text: str) -> Resource | None:
+        try:
+            return self._decoded(text)
+        except CacheError as error:  # the others must go on being seen
+            logger.warning("%s", error)
+            return None
 
     def line(self, kind: str, name: str) -> Line | None:
         """The line of one resource."""
@@ -186,13 +210,15 @@ class Ledger:
         return line.resource if line and line.status == "exists" else None
 
     @contextmanager
-    def resource(self, kind: str, name: str, resources_id: str, depends_on: Sequence[str]) -> Iterator[Making]:
+    def resource(
+        self, kind: str, name: str, resources_id: str, depends_on: Sequence[str] = (), **facts: Any
+    ) -> Iterator[Making]:
         """Make something: the intent is on the disk before the block, existence after it; an exception leaves the intent.
 
         What exists already stays so while the block changes it.
         """
         uses = {"depends_on": list(depends_on)} if depends_on else {}
-        self._write(kind, name, "intended", {"resources_id": resources_id, **uses})
+        self._write(kind, name, "intended", {**facts, "resources_id": resources_id, **uses})
         yield Making(self, kind, name)
         self._write(kind, name, "exists", {})
 
@@ -251,7 +277,10 @@ class Ledger:
         try:
             return Resource.model_validate_json(text)
         except ValidationError as error:
-            raise CacheError(f"a line of {self.state.folder / FILE} cannot be read: {text:.200}") from error
+            raise CacheError(
+                f"a line of {self.state.folder / FILE} cannot be read: {text:.200}. Its resource is in no list: look for it on "
+                f"{self.platform} itself"
+            ) from error
 
     # --- configuration ----------------------------------------------------------------------------------------------------
 
@@ -271,7 +300,13 @@ class Ledger:
     def _values(self, connection: sqlite3.Connection) -> dict[str, Any]:
         key = (self.platform, self.account)
         row = connection.execute('SELECT "values" FROM configuration WHERE platform=? AND account=?', key).fetchone()
-        values: dict[str, Any] = {} if row is None else json.loads(row[0])
+        try:
+            values: dict[str, Any] = {} if row is None else json.loads(row[0])
+        except ValueError as error:
+            raise CacheError(
+                f"the configuration of {self.platform} in {self.state.folder / FILE} cannot be read ({error}). Move "
+                "the file away"
+            ) from None
         return values
 
     def _change(self, change: Any) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import click
 
 from sebs_core import __version__
+from sebs_core.confidential import hidden
 from sebs_core.errors import SebsError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class LazyGroup(click.Group):
         "benchmark": ("sebs_core.cli.benchmark", "List, invoke and package benchmarks; read their runs."),
         "cache": ("sebs_core.cli.cache", "See and remove what is kept between sessions and can be made again."),
         "platform": ("sebs_core.cli.platform", "List platforms and see what they need."),
-        "plugin": ("sebs_core.cli.plugin", "List installed plugins."),
+        "plugin": ("sebs_core.cli.plugin", "List installed plugins, begin one of your own."),
         "resource": ("sebs_core.cli.resource", "See and remove what exists on a platform."),
     }
 
@@ -63,6 +64,8 @@ def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
     logging.captureWarnings(True)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Discreet("%(levelname)s: %(message)s"))
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         from sebs_core.plugins import installed
@@ -78,7 +81,7 @@ def run(arguments: list[str]) -> int:
         click.echo("interrupted", err=True)
         return 130
     except SebsError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {hidden(str(error))}", err=True)
         return error.exit_status
     except SystemExit as stop:
         if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
@@ -89,9 +92,17 @@ def run(arguments: list[str]) -> int:
         return 3
     except Exception as error:
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
-        click.echo(f"error: a defect in sebs or in a plugin: {type(error).__name__}: {error} (-v shows where)", err=True)
+        told = hidden(f"{type(error).__name__}: {error}")
+        click.echo(f"error: a defect in sebs or in a plugin: {told} (-v shows where)", err=True)
         return 3
     return status if isinstance(status, int) else 0
+
+
+class _Discreet(logging.Formatter):
+    """Whatever an SDK logs, secrets of ours are not shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hidden(super().format(record))
 
 
 def _interrupted(_signal: int, _frame: FrameType | None) -> None:

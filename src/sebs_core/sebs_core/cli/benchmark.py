@@ -19,6 +19,7 @@ from sebs_core.cli.options import (
     verbose_option,
 )
 from sebs_core.cli.output import Progress, print_json, print_summary, print_table
+from sebs_core.confidential import hidden
 from sebs_core.errors import ConfigError
 from sebs_core.load import MOST_CLIENTS
 
@@ -286,12 +287,12 @@ def _explain_failures(session: Any, result: Any, summary: Summary) -> None:
         if columns["phase"][place] != "measured" or not what:
             continue
         detail = columns["error_detail"][place] or columns["output_problem"][place]
-        click.echo(f"invocation {index} failed: {what}: {detail}", err=True)
+        click.echo(hidden(f"invocation {index} failed: {what}: {detail}"), err=True)
         if columns["request_id"][place]:
             try:
                 printed = session.logs(result.manifest.function, columns["request_id"][place])
             except SebsError as error:
                 printed = f"(no log: {error})"
             if printed.strip():
-                click.echo("the function printed (end):\n" + "\n".join(printed.rstrip().splitlines()[-15:]), err=True)
+                click.echo(hidden("the function printed (end):\n" + "\n".join(printed.rstrip().splitlines()[-15:])), err=True)
         return

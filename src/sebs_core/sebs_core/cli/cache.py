@@ -63,7 +63,11 @@ def show(key: str, cache_dir: Path | None) -> None:
         raise ConfigError(f"the cache {cache.folder} has no record {key!r}: `sebs cache list` shows all")
     if len(found) > 1:
         raise ConfigError(f"{key!r} begins {len(found)} records: {', '.join(entry.key for entry in found[:5])}, …")
-    print_json(json.loads(found[0].record))
+    try:
+        print_json(json.loads(found[0].record))
+    except ValueError:
+        click.echo("this record is damaged, and counts as absent", err=True)
+        click.echo(found[0].record)
 
 
 @group.command()
@@ -97,7 +101,9 @@ def readable(size: int) -> str:
 
 
 def _cache(folder: Path | None) -> Cache:
-    return Cache(folder or default_cache_folder())
+    cache = Cache(folder or default_cache_folder())
+    click.get_current_context().call_on_close(cache.close)
+    return cache
 
 
 def _tell(sweep: Sweep, *, as_json: bool) -> None:

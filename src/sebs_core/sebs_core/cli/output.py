@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sebs_core.confidential import hidden
 from sebs_core.events import LoadProgress, Notice, RunFinished, StageFinished, StageStarted
 from sebs_core.hookspecs import hookimpl
 
@@ -95,7 +96,7 @@ class Progress:
         elif isinstance(event, LoadProgress):
             self._advance(event)
         elif isinstance(event, Notice):
-            click.echo(f"{'warning' if event.warning else 'note'}: {event.text}", err=True)
+            click.echo(f"{'warning' if event.warning else 'note'}: {hidden(event.text)}", err=True)
         elif isinstance(event, RunFinished):
             self.directory = event.directory
 

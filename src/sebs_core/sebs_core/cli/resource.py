@@ -10,6 +10,7 @@ import click
 from sebs_core.cli.options import identity_options, json_option, option, platform_options
 from sebs_core.cli.output import Progress, print_json, print_table
 from sebs_core.session import connect
+from sebs_core.state import State, default_state_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,12 +36,17 @@ dry_run_option = option("--dry-run", is_flag=True, help="Only tell what would be
 @group.command(name="list")
 @platform_options
 @identity_options
+@option("--all", "everything", is_flag=True, help="What is written down of all platforms, accounts and ids. Asks no platform.")
 @json_option
-def list_resources(as_json: bool, **where: Any) -> None:
+def list_resources(as_json: bool, everything: bool, **where: Any) -> None:
     """All resources of this id."""
+    if everything:
+        _list_everything(as_json=as_json)
+        return
     with _opened(where) as session:
         holdings = session.resources()
         resources_id = session.resources_id
+        others = _others(session)
     rows = [
         {
             "name": holding.resource.key,
@@ -56,6 +62,33 @@ def list_resources(as_json: bool, **where: Any) -> None:
         print_json(rows)
     else:
         print_table(rows, ["name", "status", "depends_on"])
+    click.echo(others, err=True, nl=bool(others))
+
+
+def _list_everything(*, as_json: bool) -> None:
+    rows = [
+        {
+            "name": line.resource.key,
+            "kind": line.resource.kind,
+            "status": line.status,
+            "depends_on": list(line.resource.depends_on),
+            "resources_id": line.resource.resources_id,
+            "platform": platform,
+            "account": account,
+        }
+        for platform, account, line in State(default_state_folder()).lines()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, ["platform", "account", "resources_id", "status", "name"])
+
+
+def _others(session: Session) -> str:
+    """What else is written down, so that it is not forgotten: of other ids, accounts, platforms."""
+    own = (session.platform, session.account, session.resources_id)
+    more = sum(number for *group, number in session.state.counts() if tuple(group) != own)
+    return f"{more} more are written down of other ids, accounts or platforms: sebs resource list --all" if more else ""
 
 
 @group.command()
@@ -79,7 +112,10 @@ def remove(keys: tuple[str, ...], dry_run: bool, as_json: bool, **where: Any) ->
 def cleanup(kinds: tuple[str, ...], dry_run: bool, as_json: bool, **where: Any) -> int:
     """Remove all resources of this id, what uses others before them; run again to try again what failed."""
     with _opened(where) as session:
-        return _tell(session.cleanup(kinds=kinds, dry_run=dry_run), dry_run=dry_run, as_json=as_json)
+        status = _tell(session.cleanup(kinds=kinds, dry_run=dry_run), dry_run=dry_run, as_json=as_json)
+        others = _others(session)
+        click.echo(others, err=True, nl=bool(others))
+        return status
 
 
 @contextmanager

@@ -40,6 +40,12 @@ class Sources:
         if not (code / language.code_file).is_file():
             raise ConfigError(f"{benchmark.name} is broken: {code / language.code_file} is missing")
         self.texts = language.requirement_texts(code, config)
+        for line in (*self.requirements, *self.constraints):
+            if line.startswith(("-", ".", "/")) or "file:" in line:
+                raise ConfigError(
+                    f"{benchmark.name} requires {line!r}: what lies behind it could change unseen. Requirements are names with "
+                    "versions, or https addresses; other files of requirements are written out."
+                )
         shared = FUNCTION_SIDE / config.language
         self.code = dict(files_of(code, language.ignored))
         """The benchmark's own files by their name in its folder."""

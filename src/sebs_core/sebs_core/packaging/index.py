@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import time
 from typing import TYPE_CHECKING
 
 from sebs_core.errors import CacheError
-from sebs_core.packaging.archive import content_digest, marked
+from sebs_core.packaging.archive import content_digest, files_of, marked, marked_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from sebs_core.database import Database
 
-__all__ = ["FileIndex"]
+__all__ = ["FileIndex", "artefact_digest"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,13 @@ class FileIndex:
                 connection.executemany("DELETE FROM file WHERE folder=? AND name=?", gone)
         except CacheError as error:
             logger.warning("the digests of source files were not stored, so that all are read again next time: %s", error)
+
+
+def artefact_digest(path: Path, index: FileIndex | None = None) -> str:
+    """SHA-256 of a kept package, a file or a folder: names, executable bits, contents. With an index nearly nothing is read."""
+    root, files = (path, dict(files_of(path))) if path.is_dir() else (path.parent, {path.name: path})
+    digests = index.digests(root, files) if index else {name: marked_digest(file) for name, file in files.items()}
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
 
 def _told(stat: os.stat_result) -> str:

@@ -88,6 +88,8 @@ def _explained(
     what = f"installing {', '.join(requirements)} for {target} failed"
     if "no wheels" in said or "no usable wheels" in said or "building from source is disabled" in said.lower():
         todo = "No prebuilt wheel fits the target: choose another version of the requirement or of the language."
+    elif "no space left" in said.lower() or "os error 28" in said.lower():
+        todo = "The disk is full: free some space, or choose another cache folder (--cache-dir)."
     elif NO_NETWORK.search(said):
         todo = "The package index could not be reached: check the network and proxy settings, or run once while online."
     else:

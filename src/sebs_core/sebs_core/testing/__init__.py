@@ -9,7 +9,8 @@ pytest.register_assert_rewrite(
 )
 
 from sebs_core.testing.conformance import PlatformConformance  # noqa: E402 - after assertions were told to explain themselves
+from sebs_core.testing.fake import FakePlatform, FakeProvider, FakeSettings  # noqa: E402
 from sebs_core.testing.observer import Observer  # noqa: E402
 from sebs_core.testing.proxy import FaultProxy  # noqa: E402
 
-__all__ = ["FaultProxy", "Observer", "PlatformConformance"]
+__all__ = ["FakePlatform", "FakeProvider", "FakeSettings", "FaultProxy", "Observer", "PlatformConformance"]
