@@ -533,3 +533,36 @@ def test_a_reader_that_has_left_is_neither_a_traceback_nor_a_failed_invocation(p
     )  # fmt: skip
     assert done.returncode in (0, 141)
     assert done.stderr == ""
+
+
+# --- a plugin of one's own ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_plugin_is_the_template_under_another_name(sebs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = sebs("plugin", "new", "mine")
+    assert done.status == 0
+    assert "pip install -e sebs-mine" in done.out
+    files = {path.relative_to(tmp_path / "sebs-mine").as_posix(): path for path in (tmp_path / "sebs-mine").rglob("*")}
+    assert {"pyproject.toml", "README.md", "sebs_mine/platform.py", "emulator/mine_emulator.py"} <= set(files)
+    text = "".join(path.read_text() for path in files.values() if path.is_file())
+    assert "skylark" not in text.lower()
+    assert "class MinePlatform" in text
+    assert not any(part.startswith(".") or part == "__pycache__" for name in files for part in name.split("/"))
+
+
+@pytest.mark.parametrize("name", ["Bad", "b", "a-b", "1a", "x" * 32, "ä"])
+def test_what_cannot_be_the_name_of_a_platform_is_refused(sebs, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    done = sebs("plugin", "new", name)
+    assert done.status == 2
+    assert "cannot be the name of a platform" in done.err
+    assert not list(tmp_path.glob("sebs-*"))
+
+
+def test_a_new_plugin_overwrites_nothing(sebs, tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("mine")
+    done = sebs("plugin", "new", "mine", "--directory", tmp_path / "there")
+    assert (done.status, [path.name for path in (tmp_path / "there").iterdir()]) == (2, ["mine.txt"])
+    assert "exists already: choose another --directory" in done.err

@@ -205,6 +205,15 @@ def test_after_a_crash_in_an_update_what_was_before_is_deployed_anew_not_taken_f
     assert (event.reused, event.reason) == (False, "it is not known to be deployed")
 
 
+@pytest.mark.parametrize("point", ["function:before", "function:after", "the function is known and only intended"])
+def test_killed_in_an_update_by_a_session_with_another_cache(deployed, echo, point):
+    """Ours still says what there was before."""
+    killed(lambda: deploy(deployed, echo, 256, cache_dir=deployed.folder / "another cache"), point)
+    must_be_well(deployed)
+    must_go_through(deployed, echo, 128, "what was sent")
+    must_clean_up(deployed)
+
+
 # --- killed while something is removed ------------------------------------------------------------------------------------
 
 

@@ -91,7 +91,7 @@ def test_deployments_cold_starts_and_invocations_take_as_long_as_it_is_told(prov
         provider.functions[f"main/{function.name}"].renew()
         cold, warm = (session.invoke(function, {}, trigger=trigger) for _ in range(2))
         assert cold.client_us >= 300_000
-        assert 100_000 <= warm.client_us < 290_000
+        assert 100_000 <= warm.client_us < cold.client_us
         assert (cold.cold, warm.cold) == (True, False)
 
 
@@ -129,7 +129,7 @@ def test_an_invocation_that_fails_breaks_its_connection(provider, session, funct
 
 @pytest.mark.parametrize("trigger", ["http", "library"])
 def test_more_invocations_at_once_than_it_serves_are_throttled(provider, session, write_benchmark, trigger):
-    slow = write_benchmark("slow", code="import time\ndef handler(event):\n    time.sleep(0.3)\n    return {'result': 1}")
+    slow = write_benchmark("slow", code="import time\ndef handler(event):\n    time.sleep(0.5)\n    return {'result': 1}")
     provider.concurrency = 2
     rows = run(session, slow, load=sebs.Closed(concurrency=4, repetitions=4), trigger=trigger).invocations
     assert sorted(map(str, rows["error"].to_pylist())) == ["None", "None", "throttled", "throttled"]
@@ -145,10 +145,10 @@ def test_metrics_come_as_late_as_it_is_told(provider, session, echo):
     provider.late_collections = 2
     result = run(session, echo, load=sebs.Closed(repetitions=3))
     assert [result.manifest.metrics_missing, missing(result), missing(result)] == [3, 3, 0]
-    provider.late_collections, provider.late_s = 0, 0.4
+    provider.late_collections, provider.late_s = 0, 1
     result = run(session, echo, load=sebs.Closed(repetitions=3))
     assert result.manifest.metrics_missing == 3
-    time.sleep(0.45)
+    time.sleep(1.05)
     assert missing(result) == 0
 
 

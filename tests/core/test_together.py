@@ -16,6 +16,7 @@ from folder_platform import KINDS, Place, in_processes, lost_operations, mixed_o
 from watching import Watching
 
 import sebs_core as sebs
+from sebs_core import cache as cache_module
 from sebs_core import hookimpl
 from sebs_core.cache import Cache
 
@@ -172,6 +173,33 @@ def test_the_cache_can_be_cleared_and_pruned_while_others_build_and_deploy(place
     assert [path.name for folder in ("packages", "building", "locks") for path in (place.cache / folder).iterdir()] == []
 
 
+def test_two_that_clear_the_cache_at_once_do_not_meet(place, echo):
+    with place.open() as session:
+        session.package(echo)
+    context = multiprocessing.get_context("fork")
+    looked, came = context.Event(), context.Event()
+
+    def clear_slowly():
+        inner = cache_module._folders
+
+        def folders(parent):
+            found = inner(parent)
+            looked.set()
+            assert came.wait(15)
+            return found
+
+        cache_module._folders = folders
+        Cache(place.cache).clear()
+
+    def clear():
+        assert looked.wait(15)
+        Cache(place.cache, tell=lambda _: came.set()).clear()
+        came.set()
+
+    assert in_processes(clear_slowly, clear) == [0, 0]
+    assert list(place.cache.glob("packages/*")) == list(place.cache.glob("building/*")) == []
+
+
 def test_what_is_cleaned_up_while_others_deploy_is_there_or_not_but_never_forgotten(place, echo):
     """A deployment may fail when its role goes; then it says so, and what exists has a line."""
 
@@ -207,7 +235,7 @@ class Coming:
 
 @pytest.mark.parametrize("step", ["object:after", "role:after", "function:after", "code:before", "rule:before"])
 def test_what_a_deployment_needs_is_not_removed_from_under_it(place, echo, step):
-    """A clean-up that comes in the midst of it waits."""
+    """A clean-up of what it uses waits, if it comes in the midst of it."""
     context = multiprocessing.get_context("fork")
     deploying, came = context.Event(), context.Event()
 
@@ -219,14 +247,12 @@ def test_what_a_deployment_needs_is_not_removed_from_under_it(place, echo, step)
 
         folder_platform.at_step = at_step
         with place.open() as session:
-            function = session.deploy(session.package(echo), memory_mb=128)
-            if step == "rule:before":  # after the others the function may go as soon as it is there
-                session.trigger(function, "library")
+            deployed(session, echo)
 
     def clean_up():
         assert deploying.wait(15)
         with place.open(observers=[Coming(came)]) as session:
-            session.cleanup()
+            session.cleanup(kinds=["object", "role"])
         came.set()
 
     assert in_processes(deploy, clean_up) == [0, 0]

@@ -67,6 +67,11 @@ def test_a_run_from_wheels_leaves_nothing_in_the_installation(fresh, tmp_path):
     assert {path for path in fresh.rglob("*") if "__pycache__" not in path.parts} == before
 
 
+def test_a_new_plugin_can_be_begun_from_the_wheels(fresh, tmp_path):
+    run(fresh / "bin" / "sebs", "plugin", "new", "mine", cwd=tmp_path)
+    assert (tmp_path / "sebs-mine" / "sebs_mine" / "platform.py").is_file()
+
+
 def test_the_installation_is_small(fresh):
     size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file() and not path.is_symlink())
     assert size / 1e6 <= MOST_MEGABYTES, f"{size / 1e6:.0f} MB"

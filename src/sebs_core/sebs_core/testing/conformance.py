@@ -44,9 +44,11 @@ class PlatformConformance(FaultChecks, ResourceChecks, InvokingChecks, Deploying
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name in _checks_of(PlatformConformance):
-            own = cls.__dict__.get(name)
+            own = getattr(cls, name)
             marks = getattr(own, "pytestmark", [])
-            if own is not None and not any(mark.name == "xfail" and mark.kwargs.get("reason") for mark in marks):
+            if own is not getattr(PlatformConformance, name) and not any(
+                mark.name == "xfail" and mark.kwargs.get("reason") for mark in marks
+            ):
                 raise TypeError(
                     f"{cls.__name__}.{name} replaces a check of the conformance kit. If the platform cannot pass it, mark "
                     "yours with @pytest.mark.xfail(reason='…'), so that whoever reads the report sees why."

@@ -90,7 +90,9 @@ class DeployingChecks:
             assert told == {"CHANGED": value}
         assert function.config.memory_mb == 256
 
-    def test_a_function_removed_behind_the_back_is_made_again(self, session: Session, function: Function) -> None:
+    def test_a_function_removed_behind_the_back_is_made_again(
+        self, session: Session, function: Function, benchmark_folder: Path
+    ) -> None:
         """Catches functions that are believed in although somebody removed them.
 
         Mend: ``sebs_refresh`` looks at the provider, and raises `FunctionGoneError` with the reason.
@@ -100,6 +102,8 @@ class DeployingChecks:
         with pytest.raises(SebsError) as gone:
             session.stages.call("sebs_refresh", function=function)
         assert type(gone.value).__name__ == "FunctionGoneError", f"{gone.value!r} is no FunctionGoneError"
+        again = session.deploy(session.package(benchmark_folder))
+        assert session.invoke(again, {"value": 1}).error is None
 
     def test_a_function_changed_behind_the_back_is_not_reused(
         self, open_session: Callable[..., Session], benchmark_folder: Path
@@ -109,7 +113,7 @@ class DeployingChecks:
         Mend: ``sebs_refresh`` returns the function as it is at the provider (`package_digest`, `config`), or raises
         `FunctionGoneError`. Providers keep tags, or tell a digest of the code.
         """
-        mine, other = open_session("mine"), open_session("other")
+        mine, other = (open_session(home, resources_id="check-shared") for home in ("mine", "other"))
         if not mine.lasting:
             pytest.skip("the platform takes everything with it when a session ends")
         first = mine.deploy(mine.package(benchmark_folder), function_name="sebs-check-shared")

@@ -169,9 +169,7 @@ class FakeProvider(contextlib.AbstractContextManager["FakeProvider"]):
     def remove(self, account: str, resource: Resource) -> bool:
         """False when it is not there. A role of functions stays."""
         with self._lock:
-            users = [
-                other.key for other in self.listed(account) if other.kind == "function" and resource.key in other.depends_on
-            ]
+            users = [one.key for one in self.listed(account) if one.kind == "function" and resource.key in one.depends_on]
             if users:
                 raise DeployError(f"{resource.key} is still needed by {', '.join(users)}: remove that first")
             function = self.functions.pop(f"{account}/{resource.name}", None) if resource.kind == "function" else None

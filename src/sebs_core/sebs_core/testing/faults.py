@@ -89,10 +89,13 @@ class FaultChecks:
             _deployed(session, benchmark_folder)
             proxy.fail(number, fault)
             try:
-                session.cleanup()
+                reported = any(removal.error for removal in session.cleanup())
             except SebsError as error:
+                reported = True
                 assert len(str(error).split()) > 3, f"{where}: {error!r} does not tell what failed"
             proxy.record()
+            if not reported:
+                assert _left(session) == [], f"{where}: the clean-up says that all is well"
             _cleaned(session, where)
 
 
@@ -111,5 +114,8 @@ def _deployed(session: Session, folder: Path) -> Function:
 def _cleaned(session: Session, where: str) -> None:
     failed = [f"{removal.resource.key}: {removal.error}" for removal in session.cleanup() if removal.error]
     assert failed == [], f"{where}: cleaning up afterwards failed: {failed}"
-    left = [r.key for r in session.listed() if r.resources_id in ("", session.resources_id)]
-    assert left == [], f"{where}: {left} is left after the clean-up"
+    assert _left(session) == [], f"{where}: left after the clean-up"
+
+
+def _left(session: Session) -> list[str]:
+    return [r.key for r in session.listed() if r.resources_id in ("", session.resources_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -76,8 +77,14 @@ class KitFixtures:
         return Observer()
 
     @pytest.fixture
+    def outlasting(self) -> Iterator[ExitStack]:
+        """What must still be there when sessions are cleaned up and closed."""
+        with ExitStack() as stack:
+            yield stack
+
+    @pytest.fixture
     def open_session(
-        self, tmp_path: Path, upstream: str | None, plugins: Plugins, observer: Observer
+        self, tmp_path: Path, upstream: str | None, plugins: Plugins, observer: Observer, outlasting: ExitStack
     ) -> Iterator[Callable[..., Session]]:
         """``open_session(home="a", endpoint=…, settings=…)``: sessions of users ``home``, with a cache and state of their own.
 
@@ -117,11 +124,10 @@ class KitFixtures:
         return session.deploy(session.package(benchmark_folder))
 
     @pytest.fixture
-    def proxy(self, upstream: str | None) -> Iterator[FaultProxy]:
+    def proxy(self, upstream: str | None, outlasting: ExitStack) -> FaultProxy:
         """Stands between plugin and provider."""
         if upstream is None:
             pytest.skip(
                 "the platform has no provider that is reached over HTTP (fixture `upstream`): its calls cannot be failed"
             )
-        with FaultProxy(upstream, hold_s=self.hold_s) as proxy:
-            yield proxy
+        return outlasting.enter_context(FaultProxy(upstream, hold_s=self.hold_s))
