@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -143,6 +144,43 @@ def test_a_cache_that_is_lost_in_a_crash_loses_nothing_of_what_exists(place, ech
     must_be_well(place)
     must_go_through(place, echo, 128, "what was sent")
     must_clean_up(place)
+
+
+DISK = {"open", "write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir", "fchmod", "execute", "executemany"}
+
+
+def before_each_disk_call(act):
+    """Call it before every call that touches the disk, from now on."""
+    sys.setprofile(lambda _frame, event, called: act() if event == "c_call" and called.__name__ in DISK else None)
+
+
+def test_killed_before_any_call_that_touches_the_disk_while_a_package_is_kept(tmp_path, echo):
+    def package(place):
+        with place.open() as session:
+            session.package(echo)
+
+    def counting():
+        calls = []
+        around(Cache, "keep_package", "before", lambda *_: before_each_disk_call(lambda: calls.append(1)))
+        around(Cache, "keep_package", "after", lambda *_: sys.setprofile(None))
+        package(Place(tmp_path / "counted"))
+        (tmp_path / "count").write_text(str(len(calls)))
+
+    assert in_processes(counting) == [0]
+    total = int((tmp_path / "count").read_text())
+    assert total > 10
+    for number in range(total):
+        place, left = Place(tmp_path / str(number)), list(range(number))
+
+        def until_death(place=place, left=left):
+            count = lambda: left.pop() if left else die()  # noqa: E731
+            around(Cache, "keep_package", "before", lambda *_: before_each_disk_call(count))
+            package(place)
+
+        assert in_processes(until_death) == [KILLED], f"before call {number} of {total}"
+        assert place.problems() == [], f"killed before call {number} of {total}"
+        package(place)
+        assert place.problems() == [], f"gone on after call {number} of {total}"
 
 
 def test_a_package_that_a_killed_session_left_without_a_record_is_taken_as_it_is(place, echo):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -32,10 +33,19 @@ TEMPLATE = ROOT / "docs" / "plugin-template"
 MOST_LINES = 150
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-sys.path[:0] = [str(TEMPLATE), str(TEMPLATE / "emulator")]
 httpx = pytest.importorskip("httpx", reason="the template's plugin needs httpx (group checks)")
-skylark_emulator = pytest.importorskip("skylark_emulator")
-platform_module = pytest.importorskip("sebs_skylark.platform")
+
+
+def imported(name, folder):
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+platform_module = imported("sebs_skylark.platform", TEMPLATE)
+skylark_emulator = imported("skylark_emulator", TEMPLATE / "emulator")
 
 
 def hello(event):
