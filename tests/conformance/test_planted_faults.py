@@ -10,8 +10,7 @@ import pytest
 
 pytest.importorskip("httpx", reason="httpx is in the dependency group `checks`")
 
-HERE = Path(__file__).parent
-TEMPLATE = HERE.parents[1] / "docs" / "plugin-template"
+TEMPLATE = Path(__file__).parents[2] / "docs" / "plugin-template"
 FAULTS = {
     "forgets to write down what it makes": (
         'with self._context.resource("role", role):',
@@ -75,18 +74,20 @@ def test_each_is_caught_by_a_check_of_its_own():
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_caught(tmp_path, fault):
     right, wrong, check = FAULTS[fault]
-    shutil.copytree(TEMPLATE, tmp_path / "docs" / "plugin-template", ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    platform = tmp_path / "docs" / "plugin-template" / "sebs_skylark" / "platform.py"
+    plugin = tmp_path / "plugin"
+    shutil.copytree(TEMPLATE, plugin, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    platform = plugin / "sebs_skylark" / "platform.py"
     source = platform.read_text()
     assert source.count(right) == 1, "the template has changed: plant this fault elsewhere"
     platform.write_text(source.replace(right, wrong))
-    test = tmp_path / "tests" / "conformance" / "test_template.py"
-    test.parent.mkdir(parents=True)
-    shutil.copy(HERE / "test_template.py", test)
+    installed = plugin / "sebs_skylark-0.1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: sebs-skylark\nVersion: 0.1.0\n")
+    (installed / "entry_points.txt").write_text("[sebs]\nskylark = sebs_skylark\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", os.devnull]
     done = subprocess.run(
-        [*command, "--rootdir", str(tmp_path), f"{test}::TestSkylark::{check}"],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent / "doubles")},
+        [*command, "--rootdir", str(tmp_path), f"{plugin / 'tests' / 'test_conformance.py'}::TestSkylark::{check}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(plugin), str(plugin / "emulator")])},
         capture_output=True,
         text=True,
         timeout=120,

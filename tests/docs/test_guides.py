@@ -18,7 +18,7 @@ import pytest
 from sebs_core.packaging.python import NO_NETWORK
 
 ROOT = Path(__file__).parents[2]
-GUIDES = {name: ROOT / "docs" / f"{name}.md" for name in ("writing-a-benchmark", "writing-an-extension")}
+GUIDES = {name: ROOT / "docs" / f"{name}.md" for name in ("writing-a-benchmark", "writing-an-extension", "writing-a-platform")}
 NEEDS_INDEX = ("uv pip install", "uv build")
 
 

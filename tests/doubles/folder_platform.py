@@ -539,7 +539,7 @@ class Place:
             if not path.exists() or artefact_digest(path) != package.artefact:
                 yield f"{path} is not what its record says"
         for path in self.cache.glob("packages/*/*"):  # also those without a record: the next build may take them
-            if not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip() is not None:
+            if not _is_whole_zip(path):
                 yield f"{path} is no whole zip"
 
     def _without_line(self) -> Iterator[str]:
@@ -555,6 +555,13 @@ class Place:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     yield f"{path.name} is held: {path.read_text().strip()}"
+
+
+def _is_whole_zip(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is None
 
 
 def in_processes(*works: Callable[[], None], timeout_s: float = 60) -> list[int | None]:

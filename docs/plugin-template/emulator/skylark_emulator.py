@@ -181,7 +181,7 @@ class Function:
     folder: Path | None = None
     state: str = "pending"
     reason: str = ""
-    ready_at: float = 0
+    changed_at: float = 0
     served: dict[str, Any] | None = None
     """What new instances are started from."""
     instances: list[Instance] = field(default_factory=list)
@@ -189,9 +189,9 @@ class Function:
     starting: int = 0
     requests: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def settle(self) -> None:
+    def settle(self, ready_s: float) -> None:
         """Bring what was changed to life, once its time has come."""
-        if self.state != "pending" or time.monotonic() < self.ready_at:
+        if self.state != "pending" or time.monotonic() < self.changed_at + ready_s:
             return
         module = self.given["entry_point"].rpartition(".")[0].replace(".", "/") + ".py"
         if self.folder is not None and (self.folder / module).is_file():
@@ -208,9 +208,9 @@ class Function:
         instance.close()
         self.instances = [one for one in self.instances if one is not instance]
 
-    def known(self) -> dict[str, dict[str, Any]]:
+    def known(self, delay_s: float) -> dict[str, dict[str, Any]]:
         """The invocations of which is told by now."""
-        return {request: known for request, known in self.requests.items() if known["told_at"] <= time.monotonic()}
+        return {request: known for request, known in self.requests.items() if known["ended_at"] + delay_s <= time.monotonic()}
 
 
 class Emulator:
@@ -276,7 +276,7 @@ class Emulator:
     def _call(self, region: str, call: tuple[str, ...], query: dict[str, str], given: dict[str, Any]) -> Any:
         roles, functions = self._roles[region], self._functions[region]
         for function in functions.values():
-            function.settle()
+            function.settle(self.ready_s)
         match call:
             case ("GET", "account"):
                 return {"account": self.account, "region": region}
@@ -310,9 +310,12 @@ class Emulator:
             case ("DELETE", "functions", name):
                 return self._described(region, self._remove(functions.pop(name)))
             case ("POST", "functions", name, "metrics"):
-                asked, known = _checked(given, {"requests": list}, "requests")["requests"], functions[name].known()
+                asked, known = (
+                    _checked(given, {"requests": list}, "requests")["requests"],
+                    functions[name].known(self.metrics_delay_s),
+                )
                 return {request: known[request]["metrics"] for request in asked if request in known}
-            case ("GET", "functions", name, "logs") if query.get("id") in functions[name].known():
+            case ("GET", "functions", name, "logs") if query.get("id") in functions[name].known(self.metrics_delay_s):
                 return {"text": functions[name].requests[query["id"]]["log"]}
         raise Refused(404, f"nothing is known of {' '.join(call)} {query}")
 
@@ -331,7 +334,7 @@ class Emulator:
                 raise Refused(400, f"code must be a zip in base64: {error}") from error
             function.folder = folder
         function.given, function.generation = wanted, generation
-        function.state, function.reason, function.ready_at = "pending", "it is being changed", time.monotonic() + self.ready_s
+        function.state, function.reason, function.changed_at = "pending", "it is being changed", time.monotonic()
         return function
 
     def _described(self, region: str, function: Function) -> dict[str, Any]:
@@ -372,7 +375,7 @@ class Emulator:
 
     def _invoke(self, function: Function, request: str, event: bytes) -> tuple[int, dict[str, str], Any]:
         with self._lock:
-            function.settle()
+            function.settle(self.ready_s)
             if function.served is None:
                 raise Refused(503, f"{function.name} is {function.state}: {function.reason}", "not-active")
             served, instance = function.served, function.idle.pop() if function.idle else None
@@ -390,9 +393,9 @@ class Emulator:
         begun_ns = time.monotonic_ns()
         how, text = instance.call(request, event)
         metrics = {"duration_us": (time.monotonic_ns() - begun_ns) // 1000, "init_us": instance.init_us if cold else None}
-        known = {"metrics": metrics, "log": instance.new_log(), "told_at": time.monotonic() + self.metrics_delay_s}
+        known = {"metrics": metrics, "log": instance.new_log(), "ended_at": time.monotonic()}
         with self._lock:
-            function.settle()
+            function.settle(self.ready_s)
             function.requests[request] = known
             if instance.alive and instance.served is function.served:
                 function.idle.append(instance)
