@@ -325,3 +325,46 @@ def test_a_platform_whose_functions_last_must_tell_its_account(world, open_sessi
     session = open_session(plugins=Plugins([FakeEntryPoint("double", module)]))
     with pytest.raises(sebs.StageMissingError, match="nobody implements sebs_account"):
         session.deploy(session.package(echo))
+
+
+def test_sessions_that_want_one_function_otherwise_each_measure_what_they_wanted(open_session, echo, world):
+    """One after the other, each deployed once: none is changed by another between deployment and measurement."""
+    measured = []
+
+    def measure(memory_mb):
+        result = run(open_session(), echo, memory_mb=memory_mb)
+        measured.append((memory_mb, result.manifest.function.config.memory_mb))
+
+    threads = [threading.Thread(target=measure, args=[128 + 64 * number]) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(measured) == [(128 + 64 * number, 128 + 64 * number) for number in range(6)]
+    assert world.count("deploy") == 6
+
+
+def test_a_run_within_a_run_and_a_clean_up_within_one_neither_hang_nor_destroy(open_session, echo, world):
+    outcomes = []
+
+    class Nesting:
+        done = False
+
+        @hookimpl
+        def sebs_event(self, event):
+            if isinstance(event, sebs.StageStarted) and event.stage == "load" and not self.done:
+                self.done = True
+                outcomes.append(run(session, echo).summary().failures)
+                for act in (session.cleanup, lambda: other.deploy(other.package(echo))):
+                    try:
+                        act()
+                    except sebs.ConfigError as error:
+                        outcomes.append(str(error))
+
+    session, other = open_session(observers=[Nesting()]), open_session()
+    assert run(session, echo).summary().failures == 0
+    nested, cleaned, deployed = outcomes
+    assert nested == 0
+    assert "this session is measuring" in cleaned
+    assert "this thread would wait for itself" in deployed
+    assert session.cleanup()

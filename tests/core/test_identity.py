@@ -55,17 +55,21 @@ def test_a_given_id_is_used_as_it_is_and_asks_nobody(identified, world):
 
 
 def test_an_id_of_the_platform_that_begins_with_the_prefix_is_taken(identified, world):
-    there(world, "zeta-1", "team-2b", "team-1a")
+    there(world, "zeta-1", "team-2b2b2b2b", "team-1a1a1a1a")
     found, told = identified(resource_prefix="team")
-    assert found == "team-1a"
-    assert "there are resources of other ids: team-2b, zeta-1. This session uses team-1a" in told[0]
-    assert identified(resource_prefix="team") == ("team-1a", [])
-    assert identified(resource_prefix="team-2b") == ("team-2b", ["on double there are resources of other ids: team-1a, "
-        "zeta-1. This session uses team-2b; --resource-prefix (resource_prefix=…) chooses another"])  # fmt: skip
+    assert found == "team-1a1a1a1a"
+    assert "there are resources of other ids: team-2b2b2b2b, zeta-1. This session uses team-1a1a1a1a" in told[0]
+    assert identified(resource_prefix="team") == ("team-1a1a1a1a", [])
+    found, told = identified(resource_prefix="team-2b2b2b2b")
+    assert found == "team-2b2b2b2b"
+    assert told == [
+        "on double there are resources of other ids: team-1a1a1a1a, zeta-1. This session uses team-2b2b2b2b; --resource-prefix "
+        "(resource_prefix=…) chooses another"
+    ]
 
 
 def test_an_id_that_merely_begins_with_the_same_letters_is_somebody_elses(identified, world):
-    there(world, "exp10-colleague", "exp")
+    there(world, "exp10-colleague", "exp", "exp1-lab")
     made, told = identified(resource_prefix="exp1")
     assert re.fullmatch("exp1-[0-9a-f]{8}", made)
     assert "exp10-colleague" in told[0]

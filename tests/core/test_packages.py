@@ -271,3 +271,43 @@ def test_what_a_package_is_run_with_is_part_of_its_identity(session, echo, world
 
     session.stages.add(Other(), "another base image")
     assert session.package(echo).digest != first.digest
+
+
+def test_a_setting_of_the_platform_that_decides_what_is_packaged_is_an_input(open_session, echo):
+    first = open_session(flavour="a").package(echo)
+    second = open_session(flavour="b").package(echo)
+    assert second.inputs != first.inputs
+    assert second.why_rebuilt == "setting flavour changed"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-r other.txt", "demo @ /abs/demo-1.0-py3-none-any.whl", "demo @ ../x.whl", "w/x.whl", "~/x.whl",
+        "x-1.0-py3-none-any.whl", "demo @ ${HOME}/x.whl", "demo @ FILE:///x.whl", "demo @ git+https://host.example/x@main", "-e .",
+    ],
+)  # fmt: skip
+def test_requirements_whose_contents_could_change_unseen_are_refused(session, write_benchmark, line):
+    with pytest.raises(sebs.ConfigError, match="what lies behind it could change unseen"):
+        session.package(write_benchmark(requirements=f"{line}\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "demo", "demo==1.0", "demo[extra]>=1,<2", "demo ; python_version < '4'", "demo==1 --hash=sha256:ab/cd",
+        "demo @ https://host.example/demo-1.0.whl", f"demo @ git+https://host.example/x@{'a' * 40}", "demo(>=1)",
+        "a.b-c_d~=1.0",
+    ],
+)  # fmt: skip
+def test_other_requirements_are_left_to_the_installer(write_benchmark, session, line):
+    from sebs_core.models import FunctionConfig, Runtime
+    from sebs_core.packaging import Sources
+    from sebs_core.packaging.python import PYTHON
+
+    config = FunctionConfig(
+        language="python", language_version="3.12", language_variant="default", system_variant="package", architecture="x64",
+        memory_mb=128, timeout_s=1,
+    )  # fmt: skip
+    benchmark = session.benchmark(write_benchmark(requirements=f"{line}\n"))
+    assert Sources(benchmark, config, Runtime(files={}), PYTHON).requirements == [line]

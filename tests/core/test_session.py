@@ -331,3 +331,30 @@ def test_everybody_is_closed_also_when_one_fails(open_session, world):
         session.close()
     assert world.calls[-1] == "close"
     assert not session.is_open
+
+
+def test_hiding_a_secret_spoils_no_number_and_no_name(open_session, echo, world, tmp_path):
+    """Secrets that occur in records by chance, of this session and of one before in the same process."""
+    first = open_session()
+    first.confidential.add("the secret PIN", "123456")
+    first.confidential.add("the secret MODE", "measured")
+    first.confidential.add("the secret KIND", "library")
+    first.confidential.add("the secret LONG", "hunter22-prod-key")
+    first.confidential.add("the secret SHORT", "hunter22")
+    first.close()
+    result = run(open_session(), echo, payload={"fail": "it was hunter22-prod-key"}, trigger="library")
+    again = sebs.Result.load(result.directory)
+    assert again.manifest.trigger.kind == "library"
+    assert again.invocations["phase"].to_pylist() == ["measured"]
+    assert again.invocations["error_detail"].to_pylist() == ["ValueError: it was ***"]
+    metrics = sebs.Metrics(
+        values={"r": {"duration_us": 123456}}, sources={"duration_us": "measured"}, raw=({"t": "x hunter22"},)
+    )
+    from sebs_core.rundir import RunDirectory
+
+    directory = RunDirectory.create(tmp_path, "kept")
+    directory.write_metrics(metrics)
+    (kept,) = (directory.path / "metrics").iterdir()
+    loaded = sebs.Metrics.model_validate_json(kept.read_bytes())
+    assert (loaded.values, loaded.sources) == (metrics.values, metrics.sources)
+    assert loaded.raw == ({"t": "x ***"},)

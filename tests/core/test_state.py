@@ -580,10 +580,14 @@ def test_a_line_that_cannot_be_read_is_named_and_hides_no_other(ledger, state, f
         pass
     with state.writing() as connection:
         connection.execute("UPDATE resource SET record=? WHERE name='one'", (json.dumps({"name": "one"}),))
+    (bare,) = [ledger.find("bucket", "one")]
+    assert (bare.key, bare.model_extra) == ("bucket/one", {})
     named = f'a line of {folder / "state.sqlite"} cannot be read: {{"name": "one"}}'
-    assert named in refused(lambda: ledger.find("bucket", "one"))
-    assert [line.resource.name for line in ledger.lines()] == ["two"]
     assert named in caplog.text
+    assert [line.resource.name for line in ledger.lines()] == ["two"]
+    with ledger.removal("bucket", "one"):
+        pass
+    assert ledger.line("bucket", "one").status == "gone", "what is damaged can be removed, and is mended by that"
 
 
 def test_all_that_is_written_down_is_counted_by_platform_account_and_id(state):

@@ -475,10 +475,10 @@ def test_more_than_the_provider_takes_is_throttled(session, emulator):
 
 
 def test_late_metrics_are_missing_until_they_are_there(session, emulator):
-    emulator.metrics_delay_s = 0.5
+    emulator.metrics_delay_s = 3600
     result = session.run(sebs.Benchmark.from_function(hello), payload={"value": 1}, load=sebs.Closed(repetitions=3))
     assert result.manifest.metrics_missing == 3
-    time.sleep(0.6)
+    emulator.metrics_delay_s = 0
     foreign = session.invoke(result.manifest.function, {"value": 2})
     metrics = session.collect_metrics(result)
     assert result.manifest.metrics_missing == 0
@@ -512,12 +512,9 @@ def test_asynchronous_invocations_are_accepted_at_once(session, emulator):
     function = session.deploy(packaged(session))
     trigger = session.stages.call("sebs_create_trigger", function=function, kind="http", asynchronous=True)
     assert trigger.asynchronous
-    request = session.stages.call(
-        "sebs_request", function=function, trigger=trigger, payload=b'{"value": "later", "sleep_s": 1}'
-    )
-    begun = time.monotonic()
+    request = session.stages.call("sebs_request", function=function, trigger=trigger, payload=b'{"value": "later"}')
     answer = httpx.request(request.method, request.url, content=request.body)
-    assert time.monotonic() - begun < 0.9
+    assert answer.status_code == 202
     response = sebs.Response(answer.status_code, dict(answer.headers), answer.content)
     told = session.stages.call("sebs_response", function=function, trigger=trigger, response=response)
     assert (told.error, bool(told.request_id)) == (None, True)
@@ -645,9 +642,10 @@ def test_the_emulator_tells_no_secret(emulator, made):
 
 def test_until_a_change_is_done_the_instances_of_before_answer(emulator, made):
     url = ask(emulator, "GET", "functions/f")[1]["url"]
-    emulator.ready_s = 0.3
+    emulator.ready_s = 3600
     assert ask(emulator, "PATCH", "functions/f", {"generation": "next"})[1]["state"] == "pending"
-    assert httpx.post(url).text == "initial"
+    assert [httpx.post(url).text for _ in range(2)] == ["initial", "initial"]
+    emulator.ready_s = 0
     assert settled(emulator, "f")["generation"] == "next"
     assert httpx.post(url).text == "next"
     assert ask(emulator, "GET", "functions/f")[1]["label"] == "mine"

@@ -265,7 +265,11 @@ class Cache:
         with self._writing():
             _sync(package.path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() and artefact_digest(target) != package.artefact:
+            there = artefact_digest(target) if target.exists() else package.artefact
+            if there != package.artefact and self._is_recorded(there):
+                # Another build of the same, by a plugin whose packages differ each time: one of both is enough.
+                package, kept = (record.model_copy(update={"artefact": there}) for record in (package, kept))
+            elif there != package.artefact:
                 # Somebody changed it. Who runs from it keeps its files; they are removed by the next prune.
                 target.rename(self._home / "building" / f"removed-{package.digest[:16]}-{secrets.token_hex(4)}")
             if not target.exists():

@@ -6,14 +6,14 @@ import functools
 import hashlib
 import hmac
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sebs_core.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Confidential", "hidden", "keyed_hash"]
+__all__ = ["Confidential", "hidden", "hidden_bytes", "hidden_values", "keyed_hash"]
 
 SHORTEST = 6
 """Shorter texts are found by chance in anything, and are no secrets."""
@@ -23,7 +23,28 @@ _known: dict[str, str] = {}
 
 def hidden(text: str) -> str:
     """The text with ``***`` where a secret of any session stands; for what others wrote: errors, logs, raw answers."""
-    return functools.reduce(lambda told, secret: told.replace(secret, "***"), _known, text)
+    return functools.reduce(lambda told, secret: told.replace(secret, "***"), _longest_first(), text)
+
+
+def hidden_values(value: Any) -> Any:
+    """The same of every text in a JSON value; numbers and names stay."""
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, dict):
+        return {key: hidden_values(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(hidden_values, value))
+    return value
+
+
+def hidden_bytes(content: bytes) -> bytes:
+    """The same of an answer as it came."""
+    secrets = (secret.encode("utf-8", "surrogateescape") for secret in _longest_first())
+    return functools.reduce(lambda told, secret: told.replace(secret, b"***"), secrets, content)
+
+
+def _longest_first() -> list[str]:
+    return sorted(_known, key=len, reverse=True)  # one may begin with another
 
 
 class Confidential:

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sebs_core.confidential import keyed_hash
-from sebs_core.errors import ConfigError, DeployError, FunctionGoneError
+from sebs_core.errors import ConfigError, FunctionGoneError
 from sebs_core.models import Function, FunctionConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from sebs_core.models import Package, Resource, Trigger
+    from sebs_core.models import Package, Trigger
     from sebs_core.session import Session
     from sebs_core.state import Line
 
@@ -29,7 +29,6 @@ __all__ = ["Functions"]
 
 LONGEST_NAME = 63
 """Of a function: what the strictest providers take."""
-MOST_TRIES = 10
 
 
 class Functions:
@@ -39,8 +38,8 @@ class Functions:
         self._session = session
         self._own: dict[str, Function] = {}
         """Of a platform that takes all with it when the session ends."""
-        self._measured: set[str] = set()
-        """Functions that this session holds alone right now."""
+        self._held: set[str] = set()
+        """Functions that this session has alone right now."""
         self._own_key = random_secrets.token_bytes(32)
         self._made: set[str] = set()
         """What this session deployed: it knows that also where cached functions are ignored."""
@@ -88,21 +87,19 @@ class Functions:
         self, package: Package, config: FunctionConfig, secrets: Mapping[str, str], *, rebuild: bool
     ) -> Iterator[Function]:
         """The same, and until the block ends no other session changes it or measures it: both would disturb the numbers."""
-        for _ in range(MOST_TRIES):
-            function = self.deploy(package, config, secrets, rebuild=rebuild)
-            with self._alone(function.name, f"measuring {function.name}"):
-                if self._is_current(function):
-                    self._measured.add(function.name)
-                    try:
-                        yield function
-                    finally:
-                        self._measured.discard(function.name)
-                    return
-            rebuild = False  # between the two another session changed it
-        raise DeployError(
-            f"{config.function_name} was changed by other sessions {MOST_TRIES} times before it could be measured: let it have "
-            "a name of its own (--function-name)"
-        )
+        with self.held([config.function_name], "measuring"):
+            yield self.deploy(package, config, secrets, rebuild=rebuild)
+
+    @contextmanager
+    def held(self, names: Iterable[str], doing: str) -> Iterator[None]:
+        """Have functions alone; within the block this session takes their locks for granted."""
+        new = sorted(set(names) - self._held)
+        with contextlib.ExitStack() as stack:
+            for name in new:
+                stack.enter_context(self._alone(name, f"{doing} {name}"))
+                self._held.add(name)
+                stack.callback(self._held.discard, name)
+            yield
 
     def trigger(self, function: Function, kind: str) -> Trigger:
         """The function's trigger of this kind, made if need be."""
@@ -123,20 +120,16 @@ class Functions:
                     self._keep(kept.model_copy(update={"triggers": (*kept.triggers, made)}))
         return made
 
+    @property
+    def measuring(self) -> bool:
+        """Whether this session holds functions right now."""
+        return bool(self._held)
+
     def forget(self, name: str) -> None:
         """Know nothing of a function any more."""
         self._own.pop(name, None)
         if self._session.lasting:
             self._session.cache.forget_function(self._session.platform, self._session.account, name)
-
-    @contextmanager
-    def changing(self, resource: Resource) -> Iterator[None]:
-        """Keep other sessions from a function while it is removed, or something that belongs to it."""
-        keys = (key.partition("/") for key in sorted((resource.key, *resource.depends_on)))
-        with contextlib.ExitStack() as stack:
-            for name in [name for kind, _, name in keys if kind == "function"]:
-                stack.enter_context(self._alone(name, f"removing {resource.key}"))
-            yield
 
     # --- within -----------------------------------------------------------------------------------------------------------
 
@@ -221,13 +214,13 @@ class Functions:
 
     def _alone(self, name: str, doing: str, lock: str = "function") -> contextlib.AbstractContextManager[None]:
         session = self._session
-        if not session.lasting or (lock == "function" and name in self._measured):
+        if not session.lasting or (lock == "function" and name in self._held):
             return contextlib.nullcontext()
         return session.state.locks.held(f"{lock} {session.platform} {session.account} {name}", doing, session.tell)
 
     def _shared(self, name: str, doing: str = "") -> contextlib.AbstractContextManager[None]:
         session = self._session
-        if not session.lasting or name in self._measured:
+        if not session.lasting or name in self._held:
             return contextlib.nullcontext()
         return session.state.locks.shared(f"function {session.platform} {session.account} {name}", doing, session.tell)
 

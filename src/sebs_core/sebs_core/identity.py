@@ -62,8 +62,9 @@ class Identity:
 
     def _found_or_made(self, session: Session) -> str:
         there = sorted({resource.resources_id for resource in session.listed()} - {""})
-        # Not those that merely begin so: exp10 is somebody else's than exp1.
-        matching = [one for one in there if self._prefix and f"{one}-".startswith(f"{self._prefix}-")]
+        # As we make them, not those that merely begin so: exp10 and exp-lab are somebody else's than exp.
+        ours = re.compile(rf"{re.escape(self._prefix)}(-[0-9a-f]{{8}})?")
+        matching = [one for one in there if self._prefix and ours.fullmatch(one)]
         chosen = matching[0] if matching else "-".join(part for part in (self._prefix, secrets.token_hex(4)) if part)
         others = [one for one in there if one != chosen]
         if others:

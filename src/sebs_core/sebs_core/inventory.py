@@ -89,18 +89,24 @@ class Inventory:
         ordered = _in_order(resources.values(), self._session.platform)
         if dry_run:
             return [Removal(resource, removed=False) for resource in ordered]
-        with self._session.interrupts.watched():
+        if self._session.functions.measuring:
+            raise ConfigError("this session is measuring: what it measures is not removed meanwhile")
+        # All functions of the id, not only those that are removed: what else goes may be what one of them uses.
+        names = {holding.resource.name for holding in self.holdings() if holding.resource.kind == "function"}
+        names |= {name for r in ordered for kind, _, name in (key.partition("/") for key in r.depends_on) if kind == "function"}
+        with self._session.interrupts.watched(), self._session.functions.held(names, "removing what belongs to"):
             return [self._remove(resource) for resource in ordered]
 
     def _remove(self, resource: Resource) -> Removal:
         session = self._session
         session.interrupts.check()
         ledger = session.ledger if session.lasting else None
-        with session.functions.changing(resource), self._removing(f"removing {resource.key}"):
+        with self._removing(f"removing {resource.key}"):
             self._forget(resource)
             try:
                 if ledger and resource.kind != "function":
-                    session.packages.forget_published()
+                    with contextlib.suppress(CacheError):
+                        session.packages.forget_published()
                 with ledger.removal(resource.kind, resource.name) if ledger else contextlib.nullcontext():
                     removed = bool(session.stages.call("sebs_remove", resource=resource))
             except Exception as error:  # an SDK may raise anything: the rest must go all the same

@@ -12,11 +12,12 @@ import json
 import os
 import re
 import socket
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sebs_core.errors import CacheError
+from sebs_core.errors import CacheError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Locks"]
 
 LONGEST_TOLD = 4096
+
+_held_by_threads: dict[tuple[int, str], str] = {}
+"""(thread, lock) → what it is doing with it: waiting for oneself would never end."""
 
 
 class Locks:
@@ -47,7 +51,10 @@ class Locks:
     @contextmanager
     def _holding(self, name: str, kind: int, doing: str, waiting: Callable[[str], None]) -> Iterator[None]:
         path = self._path(name)
+        mine = (threading.get_ident(), str(path))
         descriptor = self._lock(path, kind, waiting)
+        if kind == fcntl.LOCK_EX:
+            _held_by_threads[mine] = doing
         try:
             if doing:
                 told = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "doing": doing}) + "\n"
@@ -55,6 +62,8 @@ class Locks:
                     os.pwrite(descriptor, told.encode(), 0)
             yield
         finally:
+            if kind == fcntl.LOCK_EX:
+                _held_by_threads.pop(mine, None)
             _release(path, descriptor)
 
     @contextmanager
@@ -89,6 +98,8 @@ class Locks:
                 try:
                     fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
                 except BlockingIOError:
+                    if doing := _held_by_threads.get((threading.get_ident(), str(path))):
+                        raise ConfigError(f"this thread would wait for itself: it is {doing} already") from None
                     if not told:
                         waiting(_holder(descriptor))
                         told = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 from typing import TYPE_CHECKING
 
 from sebs_core.errors import CacheError, PackagingError
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from sebs_core.session import Session
 
 __all__ = ["Packages"]
-
-EPOCH = ("sebs", "publications")
-"""Where the ledger keeps a marker that changes with every clean-up: what was published under another one is not believed."""
 
 
 class Packages:
@@ -59,7 +55,8 @@ class Packages:
     def _inputs(self, sources: Sources, index: FileIndex | None = None) -> Inputs:
         """All that goes in, and whose code makes a package of it: installing something never changes what is measured."""
         who = ", ".join(self._session.stages.involved("sebs_runtime", "sebs_package"))
-        return Inputs(parts={**sources.inputs(index).parts, "built by": who})
+        settings = {f"setting {name}": json.dumps(value) for name, value in self._session.function_settings().items()}
+        return Inputs(parts={**sources.inputs(index).parts, "built by": who, **settings})
 
     def _intact(self, inputs: Inputs, index: FileIndex) -> Package | None:
         """The package as it was kept; None when there is none, or when what lies there is not what was kept."""
@@ -120,13 +117,13 @@ class Packages:
     def forget_published(self) -> None:
         """After something was removed in this account, by whoever: what was published before may be gone."""
         session = self._session
-        session.ledger.keep_value(*EPOCH, value=secrets.token_hex(4))
+        session.ledger.renew_publications()
         with contextlib.suppress(CacheError):  # their marker is out of date anyway
             self._cache.forget_published(session.platform, session.account)
 
     def _epoch(self) -> str:
         # With the id: what was published under another one is removed with that one.
-        return f"{self._session.resources_id} {self._session.ledger.value(*EPOCH) or ''}"
+        return f"{self._session.resources_id} {self._session.ledger.publications()}"
 
 
 def _identity(package: Package, runtime: Runtime) -> str:

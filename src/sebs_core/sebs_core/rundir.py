@@ -24,7 +24,7 @@ from arro3.core import Table
 from arro3.io import read_ipc, write_ipc, write_parquet
 from pydantic import ValidationError
 
-from sebs_core.confidential import hidden
+from sebs_core.confidential import hidden_bytes, hidden_values
 from sebs_core.errors import StorageError
 from sebs_core.exchange import Fields
 from sebs_core.models import Metrics, RunManifest
@@ -109,7 +109,8 @@ class RunDirectory:
 
     def write_manifest(self, manifest: RunManifest) -> None:
         """Replace ``run.json``."""
-        self._put("run.json", hidden(manifest.model_dump_json(indent=1)).encode())
+        told = {"failure": hidden_values(manifest.failure), "notes": hidden_values(manifest.notes)}
+        self._put("run.json", manifest.model_copy(update=told).model_dump_json(indent=1).encode())
 
     def write_rows(self, rows: list[dict[str, Any]]) -> None:
         """Write one more file of rows."""
@@ -120,13 +121,14 @@ class RunDirectory:
     def write_body(self, index: int, body: bytes) -> None:
         """Keep one answer as it came."""
         try:
-            (self.path / "bodies" / f"{index}.json").write_bytes(hidden(body.decode("latin-1")).encode("latin-1"))
+            (self.path / "bodies" / f"{index}.json").write_bytes(hidden_bytes(body))
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Keep what the platform told."""
-        self._put(f"metrics/{self._next('metrics', '.json'):06}.json", hidden(metrics.model_dump_json()).encode())
+        metrics = metrics.model_copy(update={"raw": hidden_values(metrics.raw)})
+        self._put(f"metrics/{self._next('metrics', '.json'):06}.json", metrics.model_dump_json().encode())
 
     def rows(self) -> Table:
         """All rows written so far."""
@@ -165,7 +167,7 @@ class RunDirectory:
 
 
 def _without_secrets(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: hidden(value) if isinstance(value, str) else value for name, value in row.items()}
+    return {**row, **{name: hidden_values(row.get(name)) for name in ("error_detail", "output_problem")}}
 
 
 def _metrics(file: Path) -> Metrics:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -108,8 +109,8 @@ def connect(
             stages.add(extension.create(), f"{brought_by.label} (extension {extension.name})")
         from sebs_core.notebook import notebook_observer
 
-        for observer in (*observers, *notebook_observer()):
-            stages.add(observer, f"observer {type(observer).__name__} {id(observer):x}")
+        for number, observer in enumerate((*observers, *notebook_observer()), 1):
+            stages.add(observer, f"observer {number}: {type(observer).__module__}.{type(observer).__qualname__}")
         session.open()
     except BaseException:
         session.release()
@@ -409,9 +410,15 @@ class Session:
         return self.settings.model_dump(mode="json", exclude=set(_secret_names(self.settings)))
 
     def function_settings(self) -> dict[str, Any]:
-        """Those of them in which functions may differ."""
-        of_client = type(self.settings).of_client
-        return {name: value for name, value in self.public_settings().items() if name not in of_client}
+        """Those of them in which packages and functions may differ, so that equal ones compare equal in every process."""
+        public, of_client = self.public_settings(), type(self.settings).of_client
+        sets = {name for name, value in self.settings if isinstance(value, (set, frozenset))}
+        told = {
+            name: sorted(value, key=str) if name in sets else value for name, value in public.items() if name not in of_client
+        }
+        return {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value for name, value in told.items()
+        }
 
     def _resolved(self, benchmark: Benchmark, config: RunConfig) -> FunctionConfig:
         benchmark.code(config.language)

@@ -21,8 +21,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     of_client: ClassVar[frozenset[str]] = frozenset()
-    """Names of those that concern only this client (time limits of calls, say). A function is deployed anew when any other
-    setting differs from those with which it was deployed."""
+    """Names of those that concern only this client (time limits of calls, say). A package is built and a function deployed anew
+    when any other setting differs from those of before."""
 
 
 class RunConfig(Settings):

@@ -57,6 +57,8 @@ MIGRATIONS = (
 )
 LINE = "record, status, intended_ns, changed_ns"
 ONE = "platform=? AND account=? AND kind=? AND name=?"
+PUBLICATIONS = "/publications"
+"""No prefix can be so called."""
 GONE_KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
 
 Status = Literal["intended", "exists", "removing", "gone"]
@@ -202,7 +204,10 @@ class Ledger:
         """The line of one resource."""
         with self.state.reading() as connection:
             row = self._row(connection, kind, name)
-        return None if row is None else Line(self._decoded(row[0]), *row[1:])
+        if row is None:
+            return None
+        bare = Resource(kind=kind, name=name, platform=self.platform)
+        return Line(self._readable(row[0]) or bare, *row[1:])
 
     def find(self, kind: str, name: str) -> Resource | None:
         """The resource, if it exists as far as we know, with all that was recorded of it."""
@@ -253,7 +258,7 @@ class Ledger:
             row = self._row(connection, kind, name)
             if only_if is not None and (row is None or row[1] != only_if):
                 return
-            known = {} if row is None or (status == "intended" and row[1] == "gone") else json.loads(row[0])
+            known = {} if row is None or (status == "intended" and row[1] == "gone") else _facts(row[0])
             before: Status = "intended" if row is None else row[1]
             if status is None or (status == "intended" and before == "exists"):
                 status = before
@@ -325,6 +330,14 @@ class Ledger:
             ).fetchone()
         return None if row is None else str(row[0])
 
+    def publications(self) -> str:
+        """A marker that changes with every removal: what was published under another one may be gone."""
+        return self.resources_id(PUBLICATIONS) or ""
+
+    def renew_publications(self) -> None:
+        """Change it."""
+        self.keep_resources_id(PUBLICATIONS, secrets.token_hex(8))
+
     def keep_resources_id(self, prefix: str, resources_id: str) -> None:
         """Remember it."""
         with self.state.writing() as connection:
@@ -339,6 +352,14 @@ def _check(text: str, where: str) -> None:
         told = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in told["loc"])
         raise PluginError(f"{where} could not be read again: {place}: {told['msg']}. The plugin must mend this.") from None
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """What a line holds; nothing if it is damaged: the next change mends it."""
+    with contextlib.suppress(ValueError):
+        values = json.loads(text)
+        return values if isinstance(values, dict) else {}
+    return {}
 
 
 class Making:

@@ -23,6 +23,10 @@ PYTHON_VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 class LocalSettings(Settings):
     """How the gateway behaves. All of it is decided when the session opens."""
 
+    of_client = frozenset(
+        {"port", "keep_alive_s", "max_instances", "request_limit_mb", "response_limit_mb", "init_timeout_s"}
+    )  # of the gateway, which ends with the session; neither packages nor functions depend on them
+
     port: int = Field(default=0, ge=0, le=65535)
     """Of the gateway, on 127.0.0.1 only; 0: any free one."""
     keep_alive_s: float = Field(default=600, ge=0)

@@ -294,5 +294,5 @@ def _explain_failures(session: Any, result: Any, summary: Summary) -> None:
             except SebsError as error:
                 printed = f"(no log: {error})"
             if printed.strip():
-                click.echo(hidden("the function printed (end):\n" + "\n".join(printed.rstrip().splitlines()[-15:])), err=True)
+                click.echo("the function printed (end):\n" + "\n".join(hidden(printed).rstrip().splitlines()[-15:]), err=True)
         return

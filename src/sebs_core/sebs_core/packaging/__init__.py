@@ -28,6 +28,13 @@ LAYOUT = 1
 FUNCTION_SIDE = Path(__file__).parent.parent / "function_side"
 CONSTRAINTS = "constraints.txt"
 """How the names of those texts of a benchmark begin that constrain versions; all others are requirements."""
+REQUIREMENT = re.compile(
+    r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[^\]]*\])?\s*"
+    r"(?:@\s*(?:https://|git\+https://\S+@[0-9a-f]{40})\S*(?:\s.*)?|\(?[<>=!~].*|;.*|--hash.*)?$"
+)
+"""A name, with versions or an address that does not change."""
+LEADS_ELSEWHERE = re.compile(r"^-|[/\\]")
+ARCHIVE = re.compile(r"^[^@]*\.(whl|zip|tar\.gz)$")
 COMMENT = re.compile(r"(^|\s)#.*")
 
 
@@ -41,10 +48,10 @@ class Sources:
             raise ConfigError(f"{benchmark.name} is broken: {code / language.code_file} is missing")
         self.texts = language.requirement_texts(code, config)
         for line in (*self.requirements, *self.constraints):
-            if line.startswith(("-", ".", "/")) or "file:" in line:
+            if "${" in line or ARCHIVE.search(line) or (LEADS_ELSEWHERE.search(line) and not REQUIREMENT.match(line)):
                 raise ConfigError(
                     f"{benchmark.name} requires {line!r}: what lies behind it could change unseen. Requirements are names with "
-                    "versions, or https addresses; other files of requirements are written out."
+                    "versions, https addresses, or git+https ones at a commit; other files of requirements are written out."
                 )
         shared = FUNCTION_SIDE / config.language
         self.code = dict(files_of(code, language.ignored))
