@@ -284,7 +284,8 @@ def test_a_setting_of_the_platform_that_decides_what_is_packaged_is_an_input(ope
     "line",
     [
         "-r other.txt", "demo @ /abs/demo-1.0-py3-none-any.whl", "demo @ ../x.whl", "w/x.whl", "~/x.whl",
-        "x-1.0-py3-none-any.whl", "demo @ ${HOME}/x.whl", "demo @ FILE:///x.whl", "demo @ git+https://host.example/x@main", "-e .",
+        "x-1.0-py3-none-any.whl",
+        "demo @ ${HOME}/x.whl", "demo @ FILE:///x.whl", "demo @ git+https://host.example/x@main", "-e .",
     ],
 )  # fmt: skip
 def test_requirements_whose_contents_could_change_unseen_are_refused(session, write_benchmark, line):
