@@ -10,6 +10,7 @@ import textwrap
 
 import pytest
 from double_platform import FakeEntryPoint, World, plugin_of
+from processes import give_up_power, in_child
 from watching import Watching
 
 from sebs_core import connect
@@ -149,3 +150,13 @@ def run_python():
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **more)
 
     return run
+
+
+@pytest.fixture
+def in_powerless_child(tmp_path_factory):
+    """``in_powerless_child(work)``: as `in_child`, and permission bits bind it."""
+    locked = tmp_path_factory.mktemp("locked")
+    locked.chmod(0o555)
+    if in_child(lambda: give_up_power() or os.access(locked, os.W_OK)):
+        pytest.skip("permission bits do not bind this user (root), and it cannot give that up")
+    return lambda work: in_child(lambda: give_up_power() or work())

@@ -1,12 +1,10 @@
 """The cache: what was kept is found by whoever looks, nothing is half there, and nothing is removed that somebody needs."""
 
-import ctypes
 import errno
 import hashlib
 import itertools
 import json
 import logging
-import multiprocessing
 import os
 import resource
 import shutil
@@ -18,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from example_records import FUNCTION, PACKAGE
+from processes import FORK, at_once, in_child
 
 from sebs_core.cache import Cache, Sweep, default_cache_folder
 from sebs_core.confidential import Confidential
@@ -25,8 +24,6 @@ from sebs_core.database import Database
 from sebs_core.errors import CacheError, PluginError
 from sebs_core.locks import Locks
 from sebs_core.models import Function, Inputs, Package, Trigger
-
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -89,36 +86,6 @@ def change_record(cache, kind, record):
 
 def no_space(*_args, **_more):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def in_child(work):
-    """What `work()` gives in a process of its own; None if it dies on the way."""
-    here, there = FORK.Pipe()
-    process = FORK.Process(target=lambda: there.send(work()), daemon=True)
-    process.start()
-    there.close()
-    try:
-        return here.recv()
-    except EOFError:
-        return None
-    finally:
-        process.join(20)
-
-
-def at_once(number, work):
-    """Run `work(n)` in so many processes at once; all of them must come to their end."""
-    barrier = FORK.Barrier(number)
-
-    def run(n):
-        barrier.wait(20)
-        work(n)
-
-    processes = [FORK.Process(target=run, args=(n,), daemon=True) for n in range(number)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [0] * number
 
 
 class Other:
@@ -770,16 +737,6 @@ def test_a_full_disk_is_an_error_that_says_so_and_the_old_record_stays(cache, fo
 # --- a folder that cannot be written --------------------------------------------------------------------------------------
 
 
-def give_up_power():
-    """Let permission bits bind this process for good, also when it is root's."""
-    if os.geteuid() == 0 and hasattr(ctypes.CDLL(None), "capset"):
-        header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-        ctypes.CDLL(None).capget(header, sets)
-        for effective_and_permitted in (0, 1):
-            sets[effective_and_permitted] &= ~0b110  # DAC_OVERRIDE and DAC_READ_SEARCH
-        ctypes.CDLL(None).capset(header, sets)
-
-
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
     """Where temporary folders are made."""
@@ -787,17 +744,6 @@ def temporary(tmp_path, monkeypatch):
     made.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(made))
     return made
-
-
-@pytest.fixture
-def in_powerless_child(tmp_path_factory, folder, temporary):
-    """``in_powerless_child(work)``: as `in_child`, and permission bits bind it."""
-    locked = tmp_path_factory.mktemp("locked")
-    locked.chmod(0o555)
-    if in_child(lambda: give_up_power() or os.access(locked, os.W_OK)):
-        pytest.skip("permission bits do not bind this user (root), and it cannot give that up")
-    yield lambda work: in_child(lambda: give_up_power() or work())
-    folder.chmod(0o755)
 
 
 def write_protect(folder):

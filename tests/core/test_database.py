@@ -1,7 +1,5 @@
 """One SQLite file: all of a change or nothing of it, whoever dies; and errors that name the file and the way out."""
 
-import ctypes
-import multiprocessing
 import os
 import resource
 import shutil
@@ -13,12 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from processes import FORK, at_once, in_child
 
 from sebs_core import database as database_module
 from sebs_core.database import Database
 from sebs_core.errors import CacheError
 
-FORK = multiprocessing.get_context("fork")
 WAY_OUT = "choose another folder, or ask your neighbour."
 FIRST = "CREATE TABLE entry (key TEXT PRIMARY KEY, value)"
 SECOND = "ALTER TABLE entry ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'; CREATE TABLE other (x)"
@@ -57,56 +55,6 @@ def version_of(path):
 
 def files_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def in_child(work):
-    """What `work()` gives in a process of its own; None if it dies on the way."""
-    here, there = FORK.Pipe()
-    process = FORK.Process(target=lambda: there.send(work()), daemon=True)
-    process.start()
-    there.close()
-    try:
-        return here.recv()
-    except EOFError:
-        return None
-    finally:
-        process.join(20)
-
-
-def at_once(number, work):
-    """Run `work(n)` in so many processes at once; all of them must come to their end."""
-    barrier = FORK.Barrier(number)
-
-    def run(n):
-        barrier.wait(20)
-        work(n)
-
-    processes = [FORK.Process(target=run, args=(n,), daemon=True) for n in range(number)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [0] * number
-
-
-def give_up_power():
-    """Let permission bits bind this process for good, also when it is root's."""
-    if os.geteuid() == 0 and hasattr(ctypes.CDLL(None), "capset"):
-        header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-        ctypes.CDLL(None).capget(header, sets)
-        for effective_and_permitted in (0, 1):
-            sets[effective_and_permitted] &= ~0b110  # DAC_OVERRIDE and DAC_READ_SEARCH
-        ctypes.CDLL(None).capset(header, sets)
-
-
-@pytest.fixture
-def in_powerless_child(tmp_path_factory):
-    """``in_powerless_child(work)``: as `in_child`, bound by permission bits."""
-    locked = tmp_path_factory.mktemp("locked")
-    locked.chmod(0o555)
-    if in_child(lambda: give_up_power() or os.access(locked, os.W_OK)):
-        pytest.skip("permission bits do not bind this user (root), and it cannot give that up")
-    return lambda work: in_child(lambda: give_up_power() or work())
 
 
 def refusal(work):

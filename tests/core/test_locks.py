@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import multiprocessing
 import os
 import shutil
 import signal
@@ -14,11 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from processes import FORK, at_once
 
 from sebs_core.errors import CacheError
 from sebs_core.locks import Locks
-
-FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -79,22 +77,6 @@ def holder(locks):
     for one in holders:
         one.process.kill()
         one.process.join()
-
-
-def at_once(number, work):
-    """Run `work(n)` in so many processes at once; all of them must come to their end."""
-    barrier = FORK.Barrier(number)
-
-    def run(n):
-        barrier.wait(20)
-        work(n)
-
-    processes = [FORK.Process(target=run, args=(n,), daemon=True) for n in range(number)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [0] * number
 
 
 # --- alone ----------------------------------------------------------------------------------------------------------------

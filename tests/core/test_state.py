@@ -1,9 +1,7 @@
 """What exists in the world: whatever happens while it is made or removed, what may be there has a line."""
 
-import ctypes
 import errno
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -14,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import at_once, in_child
 
 from sebs_core.confidential import Confidential
 from sebs_core.errors import CacheError, PluginError
 from sebs_core.models import Resource
 from sebs_core.state import State, default_state_folder
 
-FORK = multiprocessing.get_context("fork")
 SECRET = 'hunter2 "ü"'
 DAY_NS = 24 * 3600 * 1_000_000_000
 
@@ -64,57 +62,6 @@ def status(ledger, name="one", kind="bucket"):
 
 def statuses(ledger):
     return {line.resource.key: line.status for line in ledger.lines()}
-
-
-def in_child(work):
-    """What `work()` gives in a process of its own; None if it dies on the way."""
-    here, there = FORK.Pipe()
-    process = FORK.Process(target=lambda: there.send(work()), daemon=True)
-    process.start()
-    there.close()
-    try:
-        return here.recv()
-    except EOFError:
-        return None
-    finally:
-        process.join(20)
-
-
-def at_once(number, work):
-    """What `work(n)` gives in so many processes at once."""
-    barrier, answers = FORK.Barrier(number), FORK.SimpleQueue()
-
-    def run(n):
-        barrier.wait(20)
-        answers.put(work(n))
-
-    processes = [FORK.Process(target=run, args=(n,), daemon=True) for n in range(number)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [0] * number
-    return [answers.get() for _ in processes]
-
-
-def give_up_power():
-    """Let permission bits bind this process for good, also when it is root's."""
-    if os.geteuid() == 0 and hasattr(ctypes.CDLL(None), "capset"):
-        header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-        ctypes.CDLL(None).capget(header, sets)
-        for effective_and_permitted in (0, 1):
-            sets[effective_and_permitted] &= ~0b110  # DAC_OVERRIDE and DAC_READ_SEARCH
-        ctypes.CDLL(None).capset(header, sets)
-
-
-@pytest.fixture
-def in_powerless_child(tmp_path_factory):
-    """``in_powerless_child(work)``: as `in_child`, and permission bits bind it."""
-    locked = tmp_path_factory.mktemp("locked")
-    locked.chmod(0o555)
-    if in_child(lambda: give_up_power() or os.access(locked, os.W_OK)):
-        pytest.skip("permission bits do not bind this user (root), and it cannot give that up")
-    return lambda work: in_child(lambda: give_up_power() or work())
 
 
 # --- making ---------------------------------------------------------------------------------------------------------------
