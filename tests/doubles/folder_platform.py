@@ -239,7 +239,8 @@ def _a_disk_of_its_own():
 class FolderSettings(Settings):
     """Settings of the platform."""
 
-    of_client: ClassVar[frozenset[str]] = frozenset({"cloud", "die_at", "slow_s"})  # a provider that was moved is the same one
+    of_client: ClassVar[frozenset[str]] = frozenset({"cloud", "account", "die_at", "slow_s"})
+    """A provider that was moved is the same one; and which account it is, `sebs_account` says."""
 
     cloud: Path
     account: str = "main"
