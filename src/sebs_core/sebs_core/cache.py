@@ -207,11 +207,8 @@ class Cache:
                 f"SELECT {columns} FROM entry WHERE {condition} ORDER BY kind, platform, account, name",  # noqa: S608
                 tuple(wanted.values()),
             ).fetchall()
-        return [self._entry(*row) for row in rows]
-
-    def _entry(self, *row: Any) -> Entry:
-        kind, record = row[0], row[5]
-        return Entry(*row, size_bytes=len(record.encode()) + self._size_of(kind, record))  # type: ignore[misc]
+        return [Entry(**row, size_bytes=len(row["record"].encode()) + self._size_of(row["kind"], row["record"]))
+                for row in (dict(zip(columns.split(", "), values, strict=True)) for values in rows)]  # fmt: skip
 
     def _size_of(self, kind: str, record: str) -> int:
         if kind != "package" or (package := self._decoded(Package, record, "package")) is None:
@@ -384,9 +381,8 @@ class Cache:
         self._forget(kind, platform, account, benchmark)
 
     def _forget(self, kind: str, platform: str, account: str, name: str | None = None) -> None:
-        condition, key = "kind=? AND platform=? AND account=?", (kind, platform, account)
-        if name is not None:
-            condition, key = ONE, (*key, name)  # type: ignore[assignment]
+        condition = "kind=? AND platform=? AND account=?" if name is None else ONE
+        key = [kind, platform, account, *([] if name is None else [name])]
         with self.database.reading() as connection:
             if connection.execute(f"SELECT 1 FROM entry WHERE {condition}", key).fetchone() is None:  # noqa: S608
                 return

@@ -133,7 +133,7 @@ def check(
     if as_json:
         print_json(rows)
     else:
-        print_table([row | {"ok": WORDS[row["ok"]]} for row in rows], ["name", "ok", "found"])  # type: ignore[index]
+        print_table([row | {"ok": WORDS[one.ok]} for row, one in zip(rows, results, strict=True)], ["name", "ok", "found"])
         for one in results:
             if one.ok is False:
                 click.echo(f"\n{one.name}\n{one.help}")

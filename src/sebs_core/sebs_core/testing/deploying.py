@@ -174,13 +174,12 @@ class DeployingChecks:
             assert secret not in repr(result.manifest)
 
     def test_two_accounts_are_kept_apart(
-        self, open_session: Callable[..., Session], upstream: str | None, benchmark_folder: Path
+        self, open_session: Callable[..., Session], other_settings: dict[str, Any] | None, benchmark_folder: Path
     ) -> None:
         """Catches a plugin that drops the region or the account: functions of one taken for those of the other.
 
         Mend: ``sebs_account`` tells account and region, and the settings decide where every call goes.
         """
-        other_settings = self.other_settings_for(upstream)  # type: ignore[attr-defined]
         if other_settings is None:
             pytest.skip("the class has no other_settings_for")
         here, there = open_session(), open_session(settings=other_settings)

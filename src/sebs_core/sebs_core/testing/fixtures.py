@@ -50,6 +50,11 @@ class KitFixtures:
         yield None
 
     @pytest.fixture
+    def other_settings(self, upstream: str | None) -> dict[str, Any] | None:
+        """Settings of the other account, if the class has one."""
+        return self.other_settings_for(upstream)
+
+    @pytest.fixture
     def plugins(self) -> Plugins:
         """The plugins among which the platform is looked for: those that are installed."""
         return installed()
